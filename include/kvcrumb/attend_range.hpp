@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The options of attention, their checks, and the pass over the parts of one kv head.
+#pragma once
+
+#include <span>
+#include <type_traits>
+
+#include "kvcrumb/softmax_state.hpp"
+#include "kvcrumb/trace/concept.hpp"
+#include "kvcrumb/view/cache_view.hpp"
+
+namespace kvcrumb::inline v0 {
+
+//! Which part of the cache a call reads: tiles [first_tile, end_tile) and, if asked, all exact rows. Parts that cover
+//! the cache once give, joined by merge_outputs, the attention over the whole.
+struct attention_part {
+  std::int64_t first_tile = 0;
+  std::int64_t end_tile = std::int64_t{1} << 60;
+  bool exact_rows = true;
+};
+
+//! What is computed.
+struct attention_options {
+  float softmax_scale = 0.0f;  //!< factor of <q, k>; 0 means 1 / sqrt(head_dim)
+  float soft_cap = 0.0f;       //!< c > 0: logit = c tanh(s / c) after scaling (Gemma 2)
+  std::int64_t window = 0;     //!< w > 0: a query at position p sees keys at positions > p - w
+  bool causal = true;          //!< a query sees keys at positions <= its own
+  //! Position of query token 0 of the call; negative: the last `queries` positions of the cache, so that the newest
+  //! query is the newest token.
+  std::int64_t first_query = -1;
+  //! Learned sink logits, [query_heads] or null: exp(sink) joins the denominator only (gpt-oss).
+  float const* sink_logits = nullptr;
+  attention_part part{};
+};
+
+//! Floats of working memory that attend needs.
+template <class Scheme, storage_float Row>
+std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_heads, int queries) noexcept {
+  std::int64_t const width = view.shape.head_dim, tokens = view.shape.tile_tokens;
+  std::int64_t const rows = view.kv_heads > 0 ? static_cast<std::int64_t>(query_heads) / view.kv_heads * queries : 0;
+  std::int64_t tile = 2 * tokens * width;  // exact rows, keys and values
+  if constexpr (tile_hooks<typename Scheme::key_type> && tile_hooks<typename Scheme::value_type>) {
+    std::int64_t const hooked = view.scheme.key.tile_floats(side::key, view.shape) +
+                                view.scheme.value.tile_floats(side::value, view.shape);
+    if (hooked > tile) tile = hooked;
+  }
+  // per query: the query, its prepared form, two output rows, two states
+  return tile + tokens + rows * (3 * width + Scheme::key_type::query_floats(view.shape.head_dim) + 4);
+}
+
+//! The checks of attend. Also ok for zero queries.
+template <class Scheme, storage_float Row, storage_float Q>
+status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads, int queries,
+                       rows_view<float> o, attention_options const& options) noexcept {
+  if (view.kv_heads < 1 || query_heads < 1 || query_heads % view.kv_heads != 0 || queries < 0) {
+    return status::bad_shape;
+  }
+  if (!is_finite_bits(options.softmax_scale) || !is_finite_bits(options.soft_cap) || options.soft_cap < 0.0f) {
+    return status::out_of_range;
+  }
+  if (options.window < 0) return status::bad_window;
+  if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile) return status::out_of_range;
+  if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
+  return check_rows(o, query_heads, queries, view.shape.head_dim);
+}
+
+namespace detail {
+
+//! Attention of the query heads of one kv head. Tiles accumulate in the value scheme's basis, exact rows in the
+//! original one; two softmax states keep them apart until the end.
+template <class Scheme, storage_float Row, storage_float Q, class Tracer>
+struct attention_pass {
+  using key_type = typename Scheme::key_type;
+  using value_type = typename Scheme::value_type;
+  static constexpr bool hooked = tile_hooks<key_type> && tile_hooks<value_type>;
+
+  cache_view<Scheme, Row> const& view;
+  rows_view<Q const> q;
+  int ratio;
+  int queries;
+  attention_options const& options;
+  float* work;
+  Tracer& tracer;
+
+  std::int64_t width() const noexcept { return view.shape.head_dim; }
+  int rows() const noexcept { return ratio * queries; }
+  std::int64_t per_row() const noexcept { return 3 * width() + key_type::query_floats(view.shape.head_dim) + 4; }
+
+  //! Memory of query row i (query head i / queries of this kv head, query token i % queries).
+  float* query(int i) const noexcept { return work + i * per_row(); }
+  float* tile_output(int i) const noexcept { return query(i) + width(); }
+  float* exact_output(int i) const noexcept { return query(i) + 2 * width(); }
+  float* states(int i) const noexcept { return query(i) + 3 * width(); }  // tile max, tile sum, exact max, exact sum
+  float* prepared(int i) const noexcept { return states(i) + 4; }
+  float* scores() const noexcept { return work + rows() * per_row(); }
+  float* tile_work() const noexcept { return scores() + view.shape.tile_tokens; }
+
+  std::int64_t query_position(int i) const noexcept {
+    std::int64_t const first = options.first_query >= 0 ? options.first_query : view.tokens - queries;
+    return first + i % queries;
+  }
+  bool visible(std::int64_t key, std::int64_t query_at) const noexcept {
+    return (!options.causal || key <= query_at) && (options.window == 0 || key > query_at - options.window);
+  }
+  //! No query of the call sees any of the positions [begin, end).
+  bool out_of_sight(std::int64_t begin, std::int64_t end) const noexcept {
+    std::int64_t const oldest = query_position(0), newest = query_position(queries - 1);
+    return (options.causal && begin > newest) || (options.window > 0 && end - 1 <= oldest - options.window);
+  }
+  float logit(float score) const noexcept {
+    float const scale =
+        options.softmax_scale != 0.0f ? options.softmax_scale : 1.0f / ::sqrtf(static_cast<float>(width()));
+    float const s = score * scale;
+    return options.soft_cap > 0.0f ? options.soft_cap * ::tanhf(s / options.soft_cap) : s;
+  }
+
+  void run(int head, rows_view<float> o, float* lse) const noexcept {
+    if (queries == 0) return;
+    for (int i = 0; i < rows(); ++i) prepare(head, i);
+    std::int64_t const end = options.part.end_tile < view.tiles() ? options.part.end_tile : view.tiles();
+    for (std::int64_t tile = options.part.first_tile; tile < end; ++tile) visit_tile(head, tile);
+    if (options.part.exact_rows) {
+      visit_rows(head, view.sinks.keys, view.sinks.values, view.sinks.count, nullptr, view.sinks.first);
+      visit_isolated(head, view.pool);
+      visit_isolated(head, view.aux);
+      visit_rows(head, view.tail.keys, view.tail.values, view.tail.count, nullptr, view.tail.first);
+    }
+    for (int i = 0; i < rows(); ++i) finish(head, i, o, lse);
+  }
+
+  void prepare(int head, int i) const noexcept {
+    Q const* source = q.row(head * ratio + i / queries, i % queries);
+    for (std::int64_t d = 0; d < width(); ++d) {
+      query(i)[d] = to_float(source[d]);
+      tile_output(i)[d] = exact_output(i)[d] = 0.0f;
+    }
+    states(i)[0] = states(i)[2] = negative_infinity;
+    states(i)[1] = states(i)[3] = 0.0f;
+    view.scheme.key.prepare_query(head, view.shape.head_dim, query(i), prepared(i));
+  }
+
+  //! Turns scores() of n keys at positions(t) into weights of query row i: logits, masks, running maximum. False if
+  //! no key is visible. `state` is the pair (max, sum), `output` its row.
+  template <class Position>
+  bool weigh(int head, int i, int n, Position position, float* state, float* output) const noexcept {
+    std::int64_t const at = query_position(i);
+    softmax_state s{state[0], state[1]};
+    float top = negative_infinity;
+    for (int t = 0; t < n; ++t) {
+      std::int64_t const key = position(t);
+      if (key < 0 || !visible(key, at)) {
+        scores()[t] = negative_infinity;
+        continue;
+      }
+      scores()[t] = logit(scores()[t]);
+      if constexpr (traces_scores<Tracer>) {
+        tracer.on_score({head * ratio + i / queries, i % queries, key}, scores()[t]);
+      }
+      if (scores()[t] > top || scores()[t] != scores()[t]) top = scores()[t];
+    }
+    if (top == negative_infinity) return false;
+    float const factor = s.raise(top);
+    if (factor != 1.0f) {
+      for (std::int64_t d = 0; d < width(); ++d) output[d] *= factor;
+    }
+    for (int t = 0; t < n; ++t) {
+      scores()[t] = scores()[t] == negative_infinity ? 0.0f : ::expf(scores()[t] - s.max);
+      s.sum += scores()[t];
+    }
+    state[0] = s.max;
+    state[1] = s.sum;
+    return true;
+  }
+
+  void visit_tile(int head, std::int64_t tile) const noexcept {
+    int const tokens = view.shape.tile_tokens;
+    std::int64_t const first = view.tile_first + tile * tokens;
+    if (out_of_sight(first, first + tokens)) return;
+    std::byte const* keys = view.keys.section(head, tile);
+    std::byte const* values = view.values.section(head, tile);
+    auto const position = [&](int t) { return view.valid(head, tile, t) ? first + t : std::int64_t{-1}; };
+    float* key_work = tile_work();
+    float* value_work = nullptr;
+    if constexpr (hooked) {
+      value_work = key_work + view.scheme.key.tile_floats(side::key, view.shape);
+      view.scheme.key.load_tile(side::key, view.shape, keys, key_work);
+      view.scheme.value.load_tile(side::value, view.shape, values, value_work);
+    }
+    for (int i = 0; i < rows(); ++i) {
+      if constexpr (hooked) {
+        view.scheme.key.score_tile(view.shape, key_work, prepared(i), scores());
+      } else {
+        for (int t = 0; t < tokens; ++t) {
+          scores()[t] = position(t) < 0 ? 0.0f : view.scheme.key.score(view.shape, prepared(i), keys, t);
+        }
+      }
+      if (!weigh(head, i, tokens, position, states(i), tile_output(i))) continue;
+      if constexpr (hooked) {
+        view.scheme.value.accumulate_tile(view.shape, value_work, scores(), tile_output(i));
+      } else {
+        for (int t = 0; t < tokens; ++t) {
+          if (scores()[t] != 0.0f) {
+            view.scheme.value.accumulate(view.shape, scores()[t], values, t, tile_output(i));
+          }
+        }
+      }
+    }
+  }
+
+  void visit_isolated(int head, isolated_rows<Row> const& part) const noexcept {
+    if (part.counts == nullptr) return;
+    visit_rows(head, part.keys, part.values, part.counts[head], part.positions + head * part.stride_positions, 0);
+  }
+
+  //! Exact rows in blocks of tile_tokens; positions[i], or first + i when positions is null.
+  void visit_rows(int head, rows_view<Row const> keys, rows_view<Row const> values, std::int64_t count,
+                  std::int64_t const* positions, std::int64_t first) const noexcept {
+    int const block = view.shape.tile_tokens;
+    float* key_rows = tile_work();
+    float* value_rows = key_rows + block * width();
+    for (std::int64_t begin = 0; begin < count; begin += block) {
+      int const n = static_cast<int>(count - begin < block ? count - begin : block);
+      if (positions == nullptr && out_of_sight(first + begin, first + begin + n)) continue;
+      for (int t = 0; t < n; ++t) {
+        for (std::int64_t d = 0; d < width(); ++d) {
+          key_rows[t * width() + d] = to_float(keys.row(head, begin + t)[d]);
+          value_rows[t * width() + d] = to_float(values.row(head, begin + t)[d]);
+        }
+      }
+      auto const position = [&](int t) { return positions == nullptr ? first + begin + t : positions[begin + t]; };
+      for (int i = 0; i < rows(); ++i) {
+        for (int t = 0; t < n; ++t) {
+          float sum = 0.0f;
+          for (std::int64_t d = 0; d < width(); ++d) sum += query(i)[d] * key_rows[t * width() + d];
+          scores()[t] = sum;
+        }
+        if (!weigh(head, i, n, position, states(i) + 2, exact_output(i))) continue;
+        for (int t = 0; t < n; ++t) {
+          if (scores()[t] == 0.0f) continue;
+          for (std::int64_t d = 0; d < width(); ++d) exact_output(i)[d] += scores()[t] * value_rows[t * width() + d];
+        }
+      }
+    }
+  }
+
+  void finish(int head, int i, rows_view<float> o, float* lse) const noexcept {
+    int const query_head = head * ratio + i / queries;
+    softmax_state tiles{states(i)[0], states(i)[1]};
+    softmax_state const exact{states(i)[2], states(i)[3]};
+    if (!tiles.empty()) view.scheme.value.finish(head, view.shape.head_dim, tile_output(i), tiles.sum);
+    merge(tiles, tile_output(i), exact, exact_output(i), view.shape.head_dim);
+    if (options.sink_logits != nullptr && options.part.exact_rows) {
+      float const sink = options.sink_logits[query_head];
+      if (sink > negative_infinity) {
+        float const factor = tiles.raise(sink);
+        for (std::int64_t d = 0; d < width(); ++d) tile_output(i)[d] *= factor;
+        tiles.sum += ::expf(sink - tiles.max);
+      }
+    }
+    float* row = o.row(query_head, i % queries);
+    for (std::int64_t d = 0; d < width(); ++d) row[d] = tiles.empty() ? 0.0f : tile_output(i)[d] / tiles.sum;
+    if (lse != nullptr) lse[static_cast<std::int64_t>(query_head) * queries + i % queries] = tiles.log_sum_exp();
+  }
+};
+
+}  // namespace detail
+}  // namespace kvcrumb::inline v0

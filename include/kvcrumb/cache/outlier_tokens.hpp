@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The isolated tokens of a cache: who is chosen when a group is encoded, and where they are kept.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "kvcrumb/cache/storage.hpp"
+#include "kvcrumb/numeric/tree_fold.hpp"
+#include "kvcrumb/outlier/admission.hpp"
+#include "kvcrumb/outlier/isolation.hpp"
+
+namespace kvcrumb::inline v0::detail {
+
+//! One group about to be encoded: rows [begin, begin + count) of the tail, keys as floats [heads][count][head_dim],
+//! first sequence position, and the flags [heads][count] to fill.
+struct group_in_hand {
+  std::int64_t position;
+  int begin;
+  int count;
+  float const* keys;
+  std::uint8_t* isolated;
+};
+
+//! Pool and auxiliary pool of every kv head, the external list, and the marks of a one-shot selection.
+template <isolation Isolation, storage_float Row>
+struct outlier_tokens {
+  isolated_store<Row> pool, aux;
+  std::vector<std::int64_t> listed;       //!< external positions, ascending
+  std::vector<std::uint8_t> preselected;  //!< [heads][tokens to encode], during prefill only
+  std::int64_t preselected_first = 0;     //!< position of the first mark
+
+  void reset(Isolation const& isolate, int heads, int head_dim) {
+    *this = outlier_tokens{};
+    pool.reset(heads, isolate.pool_capacity(), head_dim);
+    aux.reset(heads, isolate.aux_capacity(), head_dim);
+  }
+
+  //! Adds positions to the external list; none may lie before `encoded_end`.
+  status announce(std::span<std::int64_t const> positions, std::int64_t encoded_end) {
+    std::vector<std::int64_t> all = listed;
+    for (std::int64_t const p : positions) {
+      if (p < encoded_end) return status::out_of_range;
+      all.push_back(p);
+    }
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    if (static_cast<std::int64_t>(all.size()) > pool.capacity) return status::bad_window;
+    listed = std::move(all);
+    return status::ok;
+  }
+
+  //! Decides which tokens of the group are isolated, sets their flags and moves their rows into the pool.
+  void choose(Isolation const& isolate, group_in_hand const& g, row_store<Row> const& tail) {
+    if constexpr (Isolation::how == selection::listed) {
+      for (int i = 0; i < g.count; ++i) {
+        if (!std::binary_search(listed.begin(), listed.end(), g.position + i)) continue;
+        take_in(0, pool.heads, {0.0f, g.position + i}, g, tail);
+      }
+    } else if constexpr (Isolation::how == selection::smallest) {
+      if (pool.capacity == 0) return;
+      for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
+        std::vector<scored_token> order = scores(isolate, g.keys, g.count, head, g.position);
+        if (preselected.empty()) {
+          compete(head, end_of(isolate, head), order, g, tail);
+          continue;
+        }
+        for (scored_token const& t : order) {
+          if (is_preselected(head, t.position)) take_in(head, end_of(isolate, head), t, g, tail);
+        }
+      }
+    }
+  }
+
+  //! One-shot selection: marks the smallest scores among `count` tokens of a prompt, the first at position `first`.
+  template <class T>
+  void preselect(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t first, std::int64_t count) {
+    if (count <= 0 || pool.capacity == 0) return;
+    int const heads = pool.heads, width = pool.head_dim;
+    preselected.assign(static_cast<std::size_t>(heads * count), 0);
+    preselected_first = first;
+    std::vector<float> row(static_cast<std::size_t>(heads) * static_cast<std::size_t>(width));
+    std::vector<scored_token> tokens(static_cast<std::size_t>(count));
+    for (int head = 0; head < heads; head = end_of(isolate, head)) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        for (int h = head; h < end_of(isolate, head); ++h) {
+          T const* source = keys.row(h, first + i);
+          float* target = row.data() + static_cast<std::int64_t>(h) * width;
+          for (int d = 0; d < width; ++d) target[d] = to_float(from_float<Row>(to_float(source[d])));
+        }
+        tokens[static_cast<std::size_t>(i)] = scores(isolate, row.data(), 1, head, first + i).front();
+      }
+      select_smallest(tokens.data(), count, pool.capacity, preselected.data() + head * count);
+    }
+  }
+
+  void drop_from(std::int64_t position) {
+    pool.drop_from(position);
+    aux.drop_from(position);
+  }
+
+ private:
+  //! One past the last head that decides together with `head`.
+  int end_of(Isolation const& isolate, int head) const noexcept {
+    return isolate.scope() == pool_scope::per_layer ? pool.heads : head + 1;
+  }
+
+  //! Scores of `count` rows of keys [heads][count][head_dim], summed over the heads that decide together.
+  std::vector<scored_token> scores(Isolation const& isolate, float const* keys, int count, int head,
+                                   std::int64_t position) const {
+    std::vector<scored_token> all(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) {
+      float const score = tree_fold(
+          end_of(isolate, head) - head,
+          [&](int h) {
+            std::int64_t const row = static_cast<std::int64_t>(head + h) * count + i;
+            return isolate.score(keys + row * pool.head_dim, pool.head_dim);
+          },
+          [](float a, float b) { return add_rn(a, b); });
+      all[static_cast<std::size_t>(i)] = {score, position + i};
+    }
+    return all;
+  }
+
+  //! The streaming rule: candidates in ascending order are offered to the pool of heads [head, end).
+  void compete(int head, int end, std::vector<scored_token>& order, group_in_hand const& g,
+               row_store<Row> const& tail) {
+    std::sort(order.begin(), order.end(), precedes);
+    for (scored_token const& candidate : order) {
+      std::span<scored_token const> const held = pool.tokens(head);
+      int const free_slots = aux.capacity - static_cast<int>(aux.tokens(head).size());
+      admission_result const r =
+          offer(candidate, held.data(), static_cast<int>(held.size()), pool.capacity, free_slots);
+      if (r.what == admission::refused) return;  // candidates ascend: the rest is refused too
+      if (r.what == admission::replaced) {
+        for (int h = head; h < end; ++h) aux.move_from(pool, h, r.victim);
+      }
+      take_in(head, end, candidate, g, tail);
+    }
+  }
+
+  void take_in(int head, int end, scored_token token, group_in_hand const& g, row_store<Row> const& tail) {
+    int const i = static_cast<int>(token.position - g.position);
+    for (int h = head; h < end; ++h) {
+      pool.add(h, token, tail, g.begin + i);
+      g.isolated[static_cast<std::int64_t>(h) * g.count + i] = 1;
+    }
+  }
+
+  bool is_preselected(int head, std::int64_t position) const noexcept {
+    std::int64_t const per_head = static_cast<std::int64_t>(preselected.size()) / pool.heads;
+    return preselected[static_cast<std::size_t>(head * per_head + position - preselected_first)] != 0;
+  }
+};
+
+}  // namespace kvcrumb::inline v0::detail

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The parts of a kv_cache: aligned bytes, full-precision rows, isolated rows.
+#pragma once
+
+#include <new>
+#include <span>
+#include <vector>
+
+#include "kvcrumb/outlier/admission.hpp"
+#include "kvcrumb/view/cache_view.hpp"
+
+namespace kvcrumb::inline v0::detail {
+
+inline constexpr std::int64_t storage_alignment = 4096;
+
+//! Allocator of page-aligned memory, so that every blob alignment holds.
+template <class T>
+struct aligned_allocator {
+  using value_type = T;
+  aligned_allocator() = default;
+  template <class U>
+  aligned_allocator(aligned_allocator<U> const&) noexcept {}
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{storage_alignment}));
+  }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{storage_alignment}); }
+  friend bool operator==(aligned_allocator const&, aligned_allocator const&) noexcept { return true; }
+};
+
+using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
+
+//! Full-precision rows [head][capacity][head_dim], keys and values; grows by doubling.
+template <storage_float Row>
+struct row_store {
+  int heads = 0;
+  int head_dim = 0;
+  std::int64_t capacity = 0;
+  std::int64_t count = 0;
+  std::vector<Row> keys, values;
+
+  void reset(int kv_heads, int width) {
+    *this = row_store{};
+    heads = kv_heads;
+    head_dim = width;
+  }
+  Row* key(int head, std::int64_t i) noexcept { return keys.data() + (head * capacity + i) * head_dim; }
+  Row* value(int head, std::int64_t i) noexcept { return values.data() + (head * capacity + i) * head_dim; }
+  Row const* key(int head, std::int64_t i) const noexcept { return keys.data() + (head * capacity + i) * head_dim; }
+  Row const* value(int head, std::int64_t i) const noexcept {
+    return values.data() + (head * capacity + i) * head_dim;
+  }
+
+  void reserve(std::int64_t rows) {
+    if (rows <= capacity) return;
+    row_store larger;
+    larger.reset(heads, head_dim);
+    larger.capacity = rows > 2 * capacity ? rows : 2 * capacity;
+    larger.keys.resize(static_cast<std::size_t>(larger.capacity * heads * head_dim));
+    larger.values.resize(larger.keys.size());
+    larger.count = count;
+    for (int h = 0; h < heads; ++h) {
+      for (std::int64_t i = 0; i < count * head_dim; ++i) {
+        larger.key(h, 0)[i] = key(h, 0)[i];
+        larger.value(h, 0)[i] = value(h, 0)[i];
+      }
+    }
+    *this = static_cast<row_store&&>(larger);
+  }
+  //! Appends token i of strided input rows, rounded to Row.
+  template <class T>
+  void push(rows_view<T const> const& k, rows_view<T const> const& v, std::int64_t i) {
+    reserve(count + 1);
+    for (int h = 0; h < heads; ++h) {
+      T const* from_key = k.row(h, i);
+      T const* from_value = v.row(h, i);
+      for (int d = 0; d < head_dim; ++d) {
+        key(h, count)[d] = from_float<Row>(to_float(from_key[d]));
+        value(h, count)[d] = from_float<Row>(to_float(from_value[d]));
+      }
+    }
+    ++count;
+  }
+  void drop_front(std::int64_t n) noexcept {
+    for (int h = 0; h < heads; ++h) {
+      for (std::int64_t i = 0; i < (count - n) * head_dim; ++i) {
+        key(h, 0)[i] = key(h, n)[i];
+        value(h, 0)[i] = value(h, n)[i];
+      }
+    }
+    count -= n;
+  }
+  void truncate(std::int64_t n) noexcept { count = n < count ? n : count; }
+  void read(int head, std::int64_t i, float* k, float* v) const noexcept {
+    for (int d = 0; d < head_dim; ++d) {
+      k[d] = to_float(key(head, i)[d]);
+      v[d] = to_float(value(head, i)[d]);
+    }
+  }
+  exact_rows<Row> view(std::int64_t first) const noexcept {
+    std::int64_t const stride = capacity * head_dim;
+    return {{keys.data(), stride, head_dim}, {values.data(), stride, head_dim}, first, count};
+  }
+  std::int64_t bytes() const noexcept {
+    return 2 * heads * count * head_dim * static_cast<std::int64_t>(sizeof(Row));
+  }
+  std::int64_t reserved() const noexcept {
+    return static_cast<std::int64_t>((keys.capacity() + values.capacity()) * sizeof(Row));
+  }
+};
+
+//! Isolated rows [head][capacity] with score and position; each kv head has its own count.
+template <storage_float Row>
+struct isolated_store {
+  int heads = 0;
+  int capacity = 0;
+  int head_dim = 0;
+  std::vector<Row> keys, values;
+  std::vector<scored_token> scored;        //!< [head][capacity]
+  std::vector<std::int64_t> positions;     //!< [head][capacity], what views point to
+  std::vector<std::int32_t> counts;        //!< [head]
+
+  void reset(int kv_heads, int slots, int width) {
+    heads = kv_heads;
+    capacity = slots;
+    head_dim = width;
+    std::size_t const entries = static_cast<std::size_t>(kv_heads) * static_cast<std::size_t>(slots);
+    keys.assign(entries * static_cast<std::size_t>(width), Row{});
+    values.assign(keys.size(), Row{});
+    scored.assign(entries, {});
+    positions.assign(entries, 0);
+    counts.assign(static_cast<std::size_t>(kv_heads), 0);
+  }
+  std::size_t index(int head, int i) const noexcept {
+    return static_cast<std::size_t>(head) * static_cast<std::size_t>(capacity) + static_cast<std::size_t>(i);
+  }
+  Row* key(std::size_t at) noexcept { return keys.data() + at * static_cast<std::size_t>(head_dim); }
+  Row* value(std::size_t at) noexcept { return values.data() + at * static_cast<std::size_t>(head_dim); }
+  std::span<scored_token const> tokens(int head) const noexcept {
+    if (capacity == 0 || counts.empty()) return {};
+    return {scored.data() + index(head, 0), static_cast<std::size_t>(counts[static_cast<std::size_t>(head)])};
+  }
+
+  void put(int head, scored_token token, Row const* k, Row const* v) {
+    std::int32_t& n = counts[static_cast<std::size_t>(head)];
+    KVCRUMB_ASSERT(n < capacity);
+    std::size_t const at = index(head, n);
+    for (int d = 0; d < head_dim; ++d) {
+      key(at)[d] = k[d];
+      value(at)[d] = v[d];
+    }
+    scored[at] = token;
+    positions[at] = token.position;
+    ++n;
+  }
+  //! Takes row i of the tail.
+  void add(int head, scored_token token, row_store<Row> const& tail, std::int64_t i) {
+    put(head, token, tail.key(head, i), tail.value(head, i));
+  }
+  //! Removes entry i, keeping the order of the others.
+  void remove(int head, int i) {
+    std::int32_t& n = counts[static_cast<std::size_t>(head)];
+    for (int j = i; j + 1 < n; ++j) {
+      std::size_t const to = index(head, j), from = index(head, j + 1);
+      for (int d = 0; d < head_dim; ++d) {
+        key(to)[d] = key(from)[d];
+        value(to)[d] = value(from)[d];
+      }
+      scored[to] = scored[from];
+      positions[to] = positions[from];
+    }
+    --n;
+  }
+  //! Takes over entry i of another store.
+  void move_from(isolated_store& other, int head, int i) {
+    std::size_t const at = other.index(head, i);
+    put(head, other.scored[at], other.key(at), other.value(at));
+    other.remove(head, i);
+  }
+  //! Forgets entries at or beyond a position.
+  void drop_from(std::int64_t position) {
+    for (int head = 0; head < heads; ++head) {
+      for (int i = counts[static_cast<std::size_t>(head)] - 1; i >= 0; --i) {
+        if (positions[index(head, i)] >= position) remove(head, i);
+      }
+    }
+  }
+  bool read(int head, std::int64_t position, float* k, float* v) const noexcept {
+    std::span<scored_token const> const all = tokens(head);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i].position != position) continue;
+      std::size_t const at = index(head, static_cast<int>(i)) * static_cast<std::size_t>(head_dim);
+      for (int d = 0; d < head_dim; ++d) {
+        k[d] = to_float(keys[at + static_cast<std::size_t>(d)]);
+        v[d] = to_float(values[at + static_cast<std::size_t>(d)]);
+      }
+      return true;
+    }
+    return false;
+  }
+  isolated_rows<Row> view() const noexcept {
+    std::int64_t const stride = static_cast<std::int64_t>(capacity) * head_dim;
+    return {{keys.data(), stride, head_dim}, {values.data(), stride, head_dim}, positions.data(), capacity,
+            counts.data()};
+  }
+  //! Rows, positions and scores of the entries in use, and the counts.
+  std::int64_t bytes() const noexcept {
+    if (capacity == 0) return 0;
+    std::int64_t n = 0;
+    for (std::int32_t const c : counts) n += c;
+    return n * (2 * head_dim * static_cast<std::int64_t>(sizeof(Row)) + 8 + 4) + 4 * heads;
+  }
+  std::int64_t reserved() const noexcept {
+    return static_cast<std::int64_t>((keys.capacity() + values.capacity()) * sizeof(Row) +
+                                     scored.capacity() * sizeof(scored_token) + positions.capacity() * 8 +
+                                     counts.capacity() * 4);
+  }
+};
+
+}  // namespace kvcrumb::inline v0::detail

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file Compiler detection and every macro of the library; nothing else defines one.
+#pragma once
+
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 202002L : __cplusplus < 202002L
+#error "kvcrumb: C++20 is required (g++ 10+, clang++ 14+, nvcc 12+ with -std=c++20)"
+#endif
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+static_assert(std::endian::native == std::endian::little,
+              "kvcrumb: the byte format is little-endian and so must be the machine");
+
+//! KVCRUMB_API marks every function that host and device code share.
+#if defined(__CUDACC__)
+#define KVCRUMB_API __host__ __device__ __forceinline__
+#else
+#define KVCRUMB_API inline
+#endif
+
+//! KVCRUMB_ASSERT checks a precondition in debug builds; it is empty when NDEBUG is set and never traps in release.
+#if !defined(KVCRUMB_ASSERT)
+#if defined(NDEBUG)
+#define KVCRUMB_ASSERT(condition) static_cast<void>(0)
+#else
+#include <cassert>
+#define KVCRUMB_ASSERT(condition) assert(condition)
+#endif
+#endif
+
+//! KVCRUMB_OPAQUE(x) hides a float or double variable from the optimizer, so that no rounding step is fused, reordered
+//! or replaced by a reciprocal. Always on: a function's target attribute or single fast-math flags leave no macro to
+//! test (seen with g++ 12.2 and clang++ 14).
+#if defined(__CUDA_ARCH__)
+#define KVCRUMB_OPAQUE(x) static_cast<void>(0)
+#elif defined(__x86_64__) && defined(__GNUC__)
+#define KVCRUMB_OPAQUE(x) __asm__ volatile("" : "+x"(x))
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define KVCRUMB_OPAQUE(x) __asm__ volatile("" : "+w"(x))
+#else
+#define KVCRUMB_OPAQUE(x)                 \
+  do {                                    \
+    auto volatile kvcrumb_opaque_ = (x);  \
+    (x) = kvcrumb_opaque_;                \
+  } while (false)
+#endif
