@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file attend: exact softmax attention of a few query tokens over a cache_view, straight on the packed tiles.
+//! @file attend: exact softmax attention of a few query tokens over a cache_view, straight on the packed
+//! tiles.
 #pragma once
 
-#include "kvcrumb/attend_range.hpp"
+#include "kvcrumb/attention/pass.hpp"
 
 namespace kvcrumb::inline v0 {
 
@@ -10,14 +11,15 @@ namespace kvcrumb::inline v0 {
 //!
 //!   q    [query_heads][queries][head_dim]; query head h reads kv head h / (query_heads / kv_heads)
 //!   o    [query_heads][queries][head_dim], overwritten; 0 where nothing is visible
-//!   lse  [query_heads][queries] contiguous, may be null: natural log of the sum of exp(logit), sink logit included;
+//!   lse  [query_heads][queries] contiguous, may be null: natural log of the sum of exp(logit), sink logit
+//!   included;
 //!        -inf where nothing is visible
 //!   work attend_workspace(view, query_heads, queries) floats of the caller's
 //!
-//! Errors: null_pointer, misaligned, bad_stride, bad_shape, bad_window, out_of_range, buffer_too_small; nothing is
-//! written then. No allocation. Single-threaded: give each thread its own heads or a part of the tiles (options.part)
-//! and join the results with merge_outputs.
-//! Cost: one unpacking per (kv head, tile), two multiply-adds per value and query.
+//! Errors: null_pointer, misaligned, bad_stride, bad_shape, bad_window, out_of_range, buffer_too_small;
+//! nothing is written then. No allocation. Single-threaded: give each thread its own heads or a part of the
+//! tiles (options.part) and join the results with merge_outputs. Cost: one unpacking per (kv head, tile), two
+//! multiply-adds per value and query.
 template <class Scheme, storage_float Row, storage_float Q, class Tracer = null_tracer>
 status attend(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads, int queries,
               rows_view<float> o, float* lse, attention_options const& options, std::span<float> work,
@@ -29,7 +31,8 @@ status attend(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int que
   int const ratio = query_heads / view.kv_heads;
   detail::attention_pass<Scheme, Row, Q, std::remove_reference_t<Tracer>> pass{
       view, q, ratio, queries, options, work.data(), tracer};
-  for (int head = 0; head < view.kv_heads; ++head) pass.run(head, o, lse);
+  for (int head = 0; head < view.kv_heads; ++head)
+    pass.run(head, o, lse);
   return status::ok;
 }
 

@@ -20,7 +20,8 @@ static_assert(std::endian::native == std::endian::little,
 #define KVCRUMB_API inline
 #endif
 
-//! KVCRUMB_ASSERT checks a precondition in debug builds; it is empty when NDEBUG is set and never traps in release.
+//! KVCRUMB_ASSERT checks a precondition in debug builds; it is empty when NDEBUG is set and never traps in
+//! release.
 #if !defined(KVCRUMB_ASSERT)
 #if defined(NDEBUG)
 #define KVCRUMB_ASSERT(condition) static_cast<void>(0)
@@ -30,9 +31,9 @@ static_assert(std::endian::native == std::endian::little,
 #endif
 #endif
 
-//! KVCRUMB_OPAQUE(x) hides a float or double variable from the optimizer, so that no rounding step is fused, reordered
-//! or replaced by a reciprocal. Always on: a function's target attribute or single fast-math flags leave no macro to
-//! test (seen with g++ 12.2 and clang++ 14).
+//! KVCRUMB_OPAQUE(x) hides a float or double variable from the optimizer, so that no rounding step is fused,
+//! reordered or replaced by a reciprocal. Always on: a function's target attribute or single fast-math flags
+//! leave no macro to test (seen with g++ 12.2 and clang++ 14).
 #if defined(__CUDA_ARCH__)
 #define KVCRUMB_OPAQUE(x) static_cast<void>(0)
 #elif defined(__x86_64__) && defined(__GNUC__)
@@ -40,9 +41,9 @@ static_assert(std::endian::native == std::endian::little,
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define KVCRUMB_OPAQUE(x) __asm__ volatile("" : "+w"(x))
 #else
-#define KVCRUMB_OPAQUE(x)                 \
-  do {                                    \
-    auto volatile kvcrumb_opaque_ = (x);  \
-    (x) = kvcrumb_opaque_;                \
+#define KVCRUMB_OPAQUE(x)                \
+  do {                                   \
+    auto volatile kvcrumb_opaque_ = (x); \
+    (x) = kvcrumb_opaque_;               \
   } while (false)
 #endif

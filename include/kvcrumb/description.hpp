@@ -26,7 +26,8 @@ struct description {
   constexpr description& operator<<(std::int64_t n) noexcept {
     char digits[24] = {};
     int at = 23;
-    std::uint64_t m = n < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(n) : static_cast<std::uint64_t>(n);
+    std::uint64_t m =
+        n < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(n) : static_cast<std::uint64_t>(n);
     do {
       digits[--at] = static_cast<char>('0' + m % 10);
       m /= 10;

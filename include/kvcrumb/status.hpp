@@ -7,30 +7,30 @@
 namespace kvcrumb::inline v0 {
 
 //! Result of a host function. Everything but `ok` means: refused, and no state was changed.
-enum class [[nodiscard]] status : std::uint8_t {
-  ok = 0,
-  null_pointer,          //!< a required pointer is null
-  misaligned,            //!< a pointer or stride is not aligned as its element type or the blob asks
-  bad_head_dim,          //!< head_dim is not one the layout can hold
-  bad_tile_tokens,       //!< tile_tokens is not 32, 64 or 128, or not a multiple of the scheme's append unit
-  bad_group,             //!< the group size does not fit head_dim, tile_tokens or the number of heads
-  bad_bits,              //!< this bit width does not exist in this layout
-  bad_window,            //!< the window or pool sizes are negative or beyond their limits
-  bad_shape,             //!< heads, tokens or queries have inconsistent or non-positive sizes
-  bad_stride,            //!< a stride is smaller than what it must step over
-  size_overflow,         //!< a size does not fit the index type
-  not_finite,            //!< the input holds a NaN or an infinity
-  out_of_range,          //!< a value, position or index lies outside what can be represented or addressed
-  not_in_tail,           //!< these tokens are already encoded in a closed group and cannot be dropped alone
-  not_empty,             //!< the operation needs an empty cache
-  buffer_too_small,      //!< the caller's buffer is smaller than the size query says
-  unknown_scheme,        //!< no scheme has this name
-  bad_magic,             //!< not a kvcrumb file
-  bad_version,           //!< a kvcrumb file of a format version that this library does not read
-  bad_header,            //!< the header contradicts itself
-  bad_checksum,          //!< the content does not match its checksum
-  truncated,             //!< the file ends before its content does
-  scheme_mismatch,       //!< the file was written by another scheme or another scheme state
+enum class [[nodiscard]] status : std::uint8_t{
+    ok = 0,
+    null_pointer,      //!< a required pointer is null
+    misaligned,        //!< a pointer or stride is not aligned as its element type or the blob asks
+    bad_head_dim,      //!< head_dim is not one the layout can hold
+    bad_tile_tokens,   //!< tile_tokens is not 32, 64 or 128, or not a multiple of the scheme's append unit
+    bad_group,         //!< the group size does not fit head_dim, tile_tokens or the number of heads
+    bad_bits,          //!< this bit width does not exist in this layout
+    bad_window,        //!< the window or pool sizes are negative or beyond their limits
+    bad_shape,         //!< heads, tokens or queries have inconsistent or non-positive sizes
+    bad_stride,        //!< a stride is smaller than what it must step over
+    size_overflow,     //!< a size does not fit the index type
+    not_finite,        //!< the input holds a NaN or an infinity
+    out_of_range,      //!< a value, position or index lies outside what can be represented or addressed
+    not_in_tail,       //!< these tokens are already encoded in a closed group and cannot be dropped alone
+    not_empty,         //!< the operation needs an empty cache
+    buffer_too_small,  //!< the caller's buffer is smaller than the size query says
+    unknown_scheme,    //!< no scheme has this name
+    bad_magic,         //!< not a kvcrumb file
+    bad_version,       //!< a kvcrumb file of a format version that this library does not read
+    bad_header,        //!< the header contradicts itself
+    bad_checksum,      //!< the content does not match its checksum
+    truncated,         //!< the file ends before its content does
+    scheme_mismatch,   //!< the file was written by another scheme or another scheme state
 };
 
 //! One sentence for people. Never null.
@@ -40,7 +40,8 @@ constexpr char const* to_string(status s) noexcept {
     case status::null_pointer: return "a required pointer is null";
     case status::misaligned: return "a pointer or stride is not aligned as required";
     case status::bad_head_dim: return "head_dim is not supported by this layout";
-    case status::bad_tile_tokens: return "tile_tokens must be 32, 64 or 128 and a multiple of the append unit";
+    case status::bad_tile_tokens:
+      return "tile_tokens must be 32, 64 or 128 and a multiple of the append unit";
     case status::bad_group: return "the group size does not fit head_dim, tile_tokens or the number of heads";
     case status::bad_bits: return "this bit width does not exist in this layout";
     case status::bad_window: return "window or pool sizes are negative or beyond their limits";

@@ -23,9 +23,10 @@ enum class token_place : std::uint8_t { sink, tile, pool, auxiliary, tail };
 
 //! Owner of the bytes of one layer of one sequence. Full-precision rows (sinks, pools, tail) are kept as Row.
 //!
-//! append() follows the streaming rule of the scheme: any chunking of the same rows gives the same bytes. prefill()
-//! selects outliers once over the whole prompt. Every token is at any time in exactly one place. Functions that
-//! return a status change nothing unless it is ok. Not thread-safe; memory from operator new (the only allocations).
+//! append() follows the streaming rule of the scheme: any chunking of the same rows gives the same bytes.
+//! prefill() selects outliers once over the whole prompt. Every token is at any time in exactly one place.
+//! Functions that return a status change nothing unless it is ok. Not thread-safe; memory from operator new
+//! (the only allocations).
 template <class Scheme, storage_float Row = float16>
 class kv_cache {
  public:
@@ -51,19 +52,21 @@ class kv_cache {
     return status::ok;
   }
 
-  //! Appends `count` tokens: keys and values [kv_heads][count][head_dim] through strided views. Values must be finite
-  //! and, after rounding to Row, in its range. The tracer sees what is encoded during this call.
+  //! Appends `count` tokens: keys and values [kv_heads][count][head_dim] through strided views. Values must
+  //! be finite and, after rounding to Row, in its range. The tracer sees what is encoded during this call.
   template <storage_float T, class Tracer = null_tracer>
-  status append(rows_view<T const> keys, rows_view<T const> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
+  status append(rows_view<T const> keys, rows_view<T const> values, std::int64_t count,
+                Tracer&& tracer = Tracer{}) {
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
     push(keys, values, count, tracer);
     return status::ok;
   }
 
-  //! The first tokens of an empty cache. With a token pool, the outliers are the smallest scores of all tokens that
-  //! will be encoded; the auxiliary pool stays empty. Otherwise the same as append.
+  //! The first tokens of an empty cache. With a token pool, the outliers are the smallest scores of all
+  //! tokens that will be encoded; the auxiliary pool stays empty. Otherwise the same as append.
   template <storage_float T, class Tracer = null_tracer>
-  status prefill(rows_view<T const> keys, rows_view<T const> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
+  status prefill(rows_view<T const> keys, rows_view<T const> values, std::int64_t count,
+                 Tracer&& tracer = Tracer{}) {
     if (size() != 0) return status::not_empty;
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
     if constexpr (Scheme::isolation_type::how == selection::smallest) {
@@ -76,15 +79,14 @@ class kv_cache {
   }
 
   //! Announces positions that shall be kept exact (external isolation), before those tokens are encoded.
-  status isolate(std::span<std::int64_t const> positions)
-    requires(Scheme::isolation_type::how == selection::listed)
-  {
+  status isolate(std::span<std::int64_t const> positions) requires(Scheme::isolation_type::how ==
+                                                                   selection::listed) {
     return outliers_.announce(positions, encoded_end());
   }
 
   //! Drops the newest tokens so that `tokens` remain. Group-tiled schemes can drop tokens of the tail only
-  //! (not_in_tail otherwise); row-independent ones any. Tokens that an outlier pushed out of the pool stay in the
-  //! auxiliary pool.
+  //! (not_in_tail otherwise); row-independent ones any. Tokens that an outlier pushed out of the pool stay in
+  //! the auxiliary pool.
   status truncate(std::int64_t tokens) {
     if (tokens < 0 || tokens > size()) return status::out_of_range;
     if (tokens < encoded_end() && tile_slots_ > 0 && !Scheme::row_independent) return status::not_in_tail;
@@ -98,6 +100,7 @@ class kv_cache {
     return status::ok;
   }
 
+  //! Forgets every token and gives the memory back.
   void clear() {
     kv_cache empty;
     if (create(scheme_, config_, empty) == status::ok) *this = std::move(empty);
@@ -105,10 +108,10 @@ class kv_cache {
 
   //! Gives back one token of one kv head as floats in the original basis; exact where it is kept exact.
   status read(int head, std::int64_t position, float* key, float* value, token_place* place = nullptr) const
-    requires(decodable<typename Scheme::key_type> && decodable<typename Scheme::value_type>)
-  {
+      requires(decodable<typename Scheme::key_type>&& decodable<typename Scheme::value_type>) {
     if (key == nullptr || value == nullptr) return status::null_pointer;
-    if (head < 0 || head >= config_.kv_heads || position < 0 || position >= size()) return status::out_of_range;
+    if (head < 0 || head >= config_.kv_heads || position < 0 || position >= size())
+      return status::out_of_range;
     token_place where = token_place::tile;
     if (position < sinks_.count) {
       where = token_place::sink;
@@ -170,8 +173,8 @@ class kv_cache {
   std::span<scored_token const> pool(int head) const noexcept { return outliers_.pool.tokens(head); }
   std::span<scored_token const> auxiliary(int head) const noexcept { return outliers_.aux.tokens(head); }
 
-  //! Bytes that hold the tokens: whole blobs with their padding, masks, sinks, pools (rows, positions, scores) and
-  //! tail. Everything, without exception.
+  //! Bytes that hold the tokens: whole blobs with their padding, masks, sinks, pools (rows, positions,
+  //! scores) and tail. Everything, without exception.
   std::int64_t bytes_used() const noexcept {
     return tiles() * config_.kv_heads * blob_stride_ + sinks_.bytes() + tail_.bytes() +
            outliers_.pool.bytes() + outliers_.aux.bytes() +
@@ -200,36 +203,29 @@ class kv_cache {
   }
 
   template <class T>
-  status check_input(rows_view<T const> const& keys, rows_view<T const> const& values, std::int64_t count) const {
+  status check_input(rows_view<T const> const& keys, rows_view<T const> const& values,
+                     std::int64_t count) const {
     if (config_.kv_heads < 1 || blob_stride_ == 0) return status::bad_shape;  // a default-constructed cache
     if (count < 0) return status::bad_shape;
     if (count > (std::int64_t{1} << 40) || size() > (std::int64_t{1} << 40)) return status::size_overflow;
     int const width = config_.shape.head_dim;
     if (status const s = check_rows(keys, config_.kv_heads, count, width); s != status::ok) return s;
     if (status const s = check_rows(values, config_.kv_heads, count, width); s != status::ok) return s;
-    for (int head = 0; head < config_.kv_heads; ++head) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        T const* k = keys.row(head, i);
-        T const* v = values.row(head, i);
-        for (int d = 0; d < width; ++d) {
-          if (!is_finite(k[d]) || !is_finite(v[d])) return status::not_finite;
-          if (!is_finite(from_float<Row>(to_float(k[d]))) || !is_finite(from_float<Row>(to_float(v[d])))) {
-            return status::out_of_range;
-          }
-        }
-      }
-    }
-    return status::ok;
+    if (status const s = detail::check_row_values<Row>(keys, config_.kv_heads, count, width); s != status::ok)
+      return s;
+    return detail::check_row_values<Row>(values, config_.kv_heads, count, width);
   }
 
   template <class T, class Tracer>
-  void push(rows_view<T const> const& keys, rows_view<T const> const& values, std::int64_t count, Tracer& tracer) {
+  void push(rows_view<T const> const& keys, rows_view<T const> const& values, std::int64_t count,
+            Tracer& tracer) {
     window const w = scheme_.flush;
     for (std::int64_t i = 0; i < count; ++i) {
       bool const sink = tile_slots_ == 0 && tail_.count == 0 && sinks_.count < scheme_.isolate.sink_tokens();
       (sink ? sinks_ : tail_).push(keys, values, i);
       if (w.block > 0 && tail_.count >= static_cast<std::int64_t>(w.recent) + w.block) {
-        for (int done = 0; done < w.block; done += Scheme::append_tokens) encode_group(done, tracer);
+        for (int done = 0; done < w.block; done += Scheme::append_tokens)
+          encode_group(done, tracer);
         tail_.drop_front(w.block);
         tile_slots_ += w.block;
       }
@@ -273,8 +269,9 @@ class kv_cache {
   //! How many of `count` tokens behind the sinks leave the tail when they are appended at once.
   std::int64_t tokens_to_encode(std::int64_t count) const noexcept {
     window const w = scheme_.flush;
-    return w.block > 0 && count >= static_cast<std::int64_t>(w.recent) + w.block ? (count - w.recent) / w.block * w.block
-                                                                                : 0;
+    return w.block > 0 && count >= static_cast<std::int64_t>(w.recent) + w.block
+               ? (count - w.recent) / w.block * w.block
+               : 0;
   }
 
   //! Row-independent schemes: forgets slots [slots, tile_slots_) and the isolated tokens among them.
@@ -298,7 +295,7 @@ class kv_cache {
   cache_config config_{};
   blob_layout blob_{};
   std::int64_t blob_stride_ = 0;
-  detail::byte_buffer blobs_;                //!< [tile][head], blob_stride_ each
+  detail::byte_buffer blobs_;  //!< [tile][head], blob_stride_ each
   std::int64_t tile_slots_ = 0;
   detail::row_store<Row> sinks_, tail_;
   detail::outlier_tokens<typename Scheme::isolation_type, Row> outliers_;

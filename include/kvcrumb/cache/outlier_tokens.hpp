@@ -13,8 +13,8 @@
 
 namespace kvcrumb::inline v0::detail {
 
-//! One group about to be encoded: rows [begin, begin + count) of the tail, keys as floats [heads][count][head_dim],
-//! first sequence position, and the flags [heads][count] to fill.
+//! One group about to be encoded: rows [begin, begin + count) of the tail, keys as floats
+//! [heads][count][head_dim], first sequence position, and the flags [heads][count] to fill.
 struct group_in_hand {
   std::int64_t position;
   int begin;
@@ -73,9 +73,11 @@ struct outlier_tokens {
     }
   }
 
-  //! One-shot selection: marks the smallest scores among `count` tokens of a prompt, the first at position `first`.
+  //! One-shot selection: marks the smallest scores among `count` tokens of a prompt, the first at position
+  //! `first`.
   template <class T>
-  void preselect(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t first, std::int64_t count) {
+  void preselect(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t first,
+                 std::int64_t count) {
     if (count <= 0 || pool.capacity == 0) return;
     int const heads = pool.heads, width = pool.head_dim;
     preselected.assign(static_cast<std::size_t>(heads * count), 0);
@@ -87,7 +89,8 @@ struct outlier_tokens {
         for (int h = head; h < end_of(isolate, head); ++h) {
           T const* source = keys.row(h, first + i);
           float* target = row.data() + static_cast<std::int64_t>(h) * width;
-          for (int d = 0; d < width; ++d) target[d] = to_float(from_float<Row>(to_float(source[d])));
+          for (int d = 0; d < width; ++d)
+            target[d] = to_float(from_float<Row>(to_float(source[d])));
         }
         tokens[static_cast<std::size_t>(i)] = scores(isolate, row.data(), 1, head, first + i).front();
       }
@@ -134,7 +137,8 @@ struct outlier_tokens {
           offer(candidate, held.data(), static_cast<int>(held.size()), pool.capacity, free_slots);
       if (r.what == admission::refused) return;  // candidates ascend: the rest is refused too
       if (r.what == admission::replaced) {
-        for (int h = head; h < end; ++h) aux.move_from(pool, h, r.victim);
+        for (int h = head; h < end; ++h)
+          aux.move_from(pool, h, r.victim);
       }
       take_in(head, end, candidate, g, tail);
     }

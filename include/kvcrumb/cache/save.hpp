@@ -8,7 +8,8 @@
 namespace kvcrumb::inline v0 {
 
 //! Saved form: the header, then per kv head the counts of pool and auxiliary entries, the isolated entries
-//! (positions, scores, key rows, value rows), the external list, sink rows, tail rows and the blobs without padding.
+//! (positions, scores, key rows, value rows), the external list, sink rows, tail rows and the blobs without
+//! padding.
 template <class Scheme, storage_float Row>
 class cache_file {
  public:
@@ -38,9 +39,9 @@ class cache_file {
   }
 
   //! Reads a cache back. `scheme` must be the one it was saved with, state and capacities included
-  //! (scheme_mismatch otherwise); blob_alignment is the reader's choice. A file that is foreign, cut, damaged or
-  //! contradicts itself gives a reason and leaves `out` untouched. Never allocates more than the file's own size
-  //! times a small constant.
+  //! (scheme_mismatch otherwise); blob_alignment is the reader's choice. A file that is foreign, cut, damaged
+  //! or contradicts itself gives a reason and leaves `out` untouched. Never allocates more than the file's
+  //! own size times a small constant.
   static status restore(std::span<std::byte const> file, Scheme const& scheme, cache_type& out,
                         std::int64_t blob_alignment = default_blob_alignment) {
     file_header h;
@@ -66,12 +67,14 @@ class cache_file {
         std::memcmp(h.key_text, expected.key_text, sizeof h.key_text) != 0 ||
         std::memcmp(h.value_text, expected.value_text, sizeof h.value_text) != 0 ||
         std::memcmp(h.isolation_text, expected.isolation_text, sizeof h.isolation_text) != 0 ||
-        std::memcmp(h.row_type, expected.row_type, sizeof h.row_type) != 0 || h.row_bytes != expected.row_bytes ||
-        h.key_state != expected.key_state || h.value_state != expected.value_state) {
+        std::memcmp(h.row_type, expected.row_type, sizeof h.row_type) != 0 ||
+        h.row_bytes != expected.row_bytes || h.key_state != expected.key_state ||
+        h.value_state != expected.value_state) {
       return status::scheme_mismatch;
     }
     if (h.blob_bytes != expected.blob_bytes) return status::bad_header;
-    if (status const s = size_parts(h, static_cast<std::int64_t>(payload.size()), made); s != status::ok) return s;
+    if (status const s = size_parts(h, static_cast<std::int64_t>(payload.size()), made); s != status::ok)
+      return s;
     reader r{payload.data(), payload.data() + payload.size()};
     if (status const s = read_counts(r, made); s != status::ok) return s;
     counter needed;
@@ -113,7 +116,8 @@ class cache_file {
   //! The payload in order. The three visitors share it, so that sizes, writing and reading cannot disagree.
   template <class Visitor>
   static void visit(cache_type const& c, Visitor& f) noexcept {
-    for (auto const* store : {&c.outliers_.pool, &c.outliers_.aux}) f(store->counts.data(), c.config_.kv_heads);
+    for (auto const* store : {&c.outliers_.pool, &c.outliers_.aux})
+      f(store->counts.data(), c.config_.kv_heads);
     for (auto const* store : {&c.outliers_.pool, &c.outliers_.aux}) {
       for (int head = 0; head < c.config_.kv_heads; ++head) {
         std::int64_t const n = store->counts[static_cast<std::size_t>(head)];
@@ -136,13 +140,15 @@ class cache_file {
       }
     }
     for (std::int64_t tile = 0; tile < c.tiles(); ++tile) {
-      for (int head = 0; head < c.config_.kv_heads; ++head) f(c.blob(tile, head), c.blob_.bytes);
+      for (int head = 0; head < c.config_.kv_heads; ++head)
+        f(c.blob(tile, head), c.blob_.bytes);
     }
   }
 
   template <std::size_t N>
   static void copy_text(char (&to)[N], char const* from) noexcept {
-    for (std::size_t i = 0; i + 1 < N && from[i] != '\0'; ++i) to[i] = from[i];
+    for (std::size_t i = 0; i + 1 < N && from[i] != '\0'; ++i)
+      to[i] = from[i];
   }
 
   static file_header header_of(cache_type const& c) noexcept {
@@ -155,7 +161,8 @@ class cache_file {
     c.scheme_.key.describe(key);
     c.scheme_.value.describe(value);
     isolated << Scheme::isolation_type::name;
-    if constexpr (requires { c.scheme_.isolate.measure.name; }) isolated << " " << c.scheme_.isolate.measure.name;
+    if constexpr (requires { c.scheme_.isolate.measure.name; })
+      isolated << " " << c.scheme_.isolate.measure.name;
     copy_text(h.key_text, key.text);
     copy_text(h.value_text, value.text);
     copy_text(h.isolation_text, isolated.text);
@@ -194,7 +201,8 @@ class cache_file {
     std::int64_t const per_tile = h.blob_bytes * h.kv_heads;
     std::int64_t const tiles = (h.tile_slots + h.tile_tokens - 1) / h.tile_tokens;
     if (tiles > payload / per_tile || h.tile_slots % Scheme::append_tokens != 0) return status::bad_header;
-    if (h.block > 0 && h.tail_count >= static_cast<std::int64_t>(h.recent) + h.block) return status::bad_header;
+    if (h.block > 0 && h.tail_count >= static_cast<std::int64_t>(h.recent) + h.block)
+      return status::bad_header;
     if (h.tile_slots + h.tail_count > 0 && h.sink_count != h.sink_capacity) return status::bad_header;
     c.sinks_.reserve(h.sink_count);
     c.sinks_.count = h.sink_count;
@@ -226,17 +234,20 @@ class cache_file {
       for (auto* store : {&c.outliers_.pool, &c.outliers_.aux}) {
         for (scored_token const& t : store->tokens(head)) {
           if (t.position < first || t.position >= end || is_nan_bits(t.score)) return status::bad_header;
-          store->positions[store->index(head, static_cast<int>(&t - store->tokens(head).data()))] = t.position;
+          store->positions[store->index(head, static_cast<int>(&t - store->tokens(head).data()))] =
+              t.position;
           out.push_back(t.position);
         }
       }
       std::sort(out.begin(), out.end());
       if (std::adjacent_find(out.begin(), out.end()) != out.end()) return status::bad_header;
       for (std::int64_t slot = 0; slot < c.tiles() * tokens; ++slot) {
-        bool const expected = slot < c.tile_slots_ && !std::binary_search(out.begin(), out.end(), first + slot);
+        bool const expected =
+            slot < c.tile_slots_ && !std::binary_search(out.begin(), out.end(), first + slot);
         std::byte const* mask = c.blob(slot / tokens, head) + c.blob_.mask_offset;
         int const at = static_cast<int>(slot % tokens);
-        if ((((std::to_integer<unsigned>(mask[at / 8]) >> (at % 8)) & 1u) != 0) != expected) return status::bad_header;
+        if ((((std::to_integer<unsigned>(mask[at / 8]) >> (at % 8)) & 1u) != 0) != expected)
+          return status::bad_header;
       }
     }
     if (!std::is_sorted(c.outliers_.listed.begin(), c.outliers_.listed.end())) return status::bad_header;

@@ -21,13 +21,29 @@ struct aligned_allocator {
   template <class U>
   aligned_allocator(aligned_allocator<U> const&) noexcept {}
   T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{storage_alignment}));
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{storage_alignment}));
   }
-  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{storage_alignment}); }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete (p, std::align_val_t{storage_alignment}); }
   friend bool operator==(aligned_allocator const&, aligned_allocator const&) noexcept { return true; }
 };
 
 using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
+
+//! Ok if every value is finite and stays so when rounded to Row. Cost: one pass.
+template <storage_float Row, storage_float T>
+status check_row_values(rows_view<T const> const& rows, int heads, std::int64_t count,
+                        int head_dim) noexcept {
+  for (int head = 0; head < heads; ++head) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      T const* row = rows.row(head, i);
+      for (int d = 0; d < head_dim; ++d) {
+        if (!is_finite(row[d])) return status::not_finite;
+        if (!is_finite(from_float<Row>(to_float(row[d])))) return status::out_of_range;
+      }
+    }
+  }
+  return status::ok;
+}
 
 //! Full-precision rows [head][capacity][head_dim], keys and values; grows by doubling.
 template <storage_float Row>
@@ -45,7 +61,9 @@ struct row_store {
   }
   Row* key(int head, std::int64_t i) noexcept { return keys.data() + (head * capacity + i) * head_dim; }
   Row* value(int head, std::int64_t i) noexcept { return values.data() + (head * capacity + i) * head_dim; }
-  Row const* key(int head, std::int64_t i) const noexcept { return keys.data() + (head * capacity + i) * head_dim; }
+  Row const* key(int head, std::int64_t i) const noexcept {
+    return keys.data() + (head * capacity + i) * head_dim;
+  }
   Row const* value(int head, std::int64_t i) const noexcept {
     return values.data() + (head * capacity + i) * head_dim;
   }
@@ -115,9 +133,9 @@ struct isolated_store {
   int capacity = 0;
   int head_dim = 0;
   std::vector<Row> keys, values;
-  std::vector<scored_token> scored;        //!< [head][capacity]
-  std::vector<std::int64_t> positions;     //!< [head][capacity], what views point to
-  std::vector<std::int32_t> counts;        //!< [head]
+  std::vector<scored_token> scored;     //!< [head][capacity]
+  std::vector<std::int64_t> positions;  //!< [head][capacity], what views point to
+  std::vector<std::int32_t> counts;     //!< [head]
 
   void reset(int kv_heads, int slots, int width) {
     heads = kv_heads;
@@ -199,14 +217,18 @@ struct isolated_store {
   }
   isolated_rows<Row> view() const noexcept {
     std::int64_t const stride = static_cast<std::int64_t>(capacity) * head_dim;
-    return {{keys.data(), stride, head_dim}, {values.data(), stride, head_dim}, positions.data(), capacity,
+    return {{keys.data(), stride, head_dim},
+            {values.data(), stride, head_dim},
+            positions.data(),
+            capacity,
             counts.data()};
   }
   //! Rows, positions and scores of the entries in use, and the counts.
   std::int64_t bytes() const noexcept {
     if (capacity == 0) return 0;
     std::int64_t n = 0;
-    for (std::int32_t const c : counts) n += c;
+    for (std::int32_t const c : counts)
+      n += c;
     return n * (2 * head_dim * static_cast<std::int64_t>(sizeof(Row)) + 8 + 4) + 4 * heads;
   }
   std::int64_t reserved() const noexcept {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Asymmetric uniform codes with a scale and a minimum or zero point, in the conventions of the literature.
+//! @file Asymmetric uniform codes with a scale and a minimum or zero point, in the conventions of the
+//! literature.
 #pragma once
 
 #include "kvcrumb/codec/concept.hpp"
@@ -11,7 +12,8 @@ enum class rounding : std::uint8_t {
   half_even,   //!< IEEE round to nearest, ties to even (KIVI, SKVQ, QServe)
   half_up,     //!< floor(x + 0.5) (Kitty, vLLM-TurboQuant values)
   half_away,   //!< round(), ties away from zero (BitDecoding)
-  floor_cell,  //!< floor; decodes to the middle of the cell and divides the range by 2^bits (PolarQuant "MidRise")
+  floor_cell,  //!< floor; decodes to the middle of the cell and divides the range by 2^bits (PolarQuant
+               //!< "MidRise")
 };
 
 //! What the second parameter is.
@@ -39,10 +41,12 @@ enum class scale_floor : std::uint8_t { none, e5, e6, e8 };  //!< 1e-5 (SKVQ), 1
 //! Form of the division before rounding.
 enum class quotient : std::uint8_t {
   divide,       //!< (x - minimum) / scale
-  range_first,  //!< (x - minimum) * levels / range, with the range as unrounded maximum - minimum (BitDecoding)
+  range_first,  //!< (x - minimum) * levels / range, with the range as unrounded maximum - minimum
+                //!< (BitDecoding)
 };
 
-//! A convention of the affine codec (docs/numerics.md lists the published ones). Structural: a template argument.
+//! A convention of the affine codec (docs/numerics.md lists the published ones). Structural: a template
+//! argument.
 struct affine_options {
   rounding round = rounding::half_even;
   zero_form zero = zero_form::minimum;
@@ -54,9 +58,10 @@ struct affine_options {
 
 //! Uniform codes of 1 to 8 bits: code = round((x - minimum) / scale) in [0, 2^Bits - 1].
 //!
-//! Parameters saturate at the largest finite value of Param. A group with a NaN or an infinity gets NaN parameters.
-//! With a zero point, a group whose zero point Param cannot hold (|point| > its largest value, or a scale that
-//! rounds to 0) is stored as the constant of its largest magnitude: error at most the range of the group.
+//! Parameters saturate at the largest finite value of Param. A group with a NaN or an infinity gets NaN
+//! parameters. With a zero point, a group whose zero point Param cannot hold (|point| > its largest value, or
+//! a scale that rounds to 0) is stored as the constant of its largest magnitude: error at most the range of
+//! the group.
 template <int Bits, storage_float Param = float16, affine_options Options = affine_options{}>
 struct affine {
   static_assert(Bits >= 1 && Bits <= 8, "kvcrumb::affine: Bits must be in [1, 8]");
@@ -86,7 +91,9 @@ struct affine {
   }
 
   KVCRUMB_API statistics lift(float x) const noexcept { return range_statistics::of(x); }
-  KVCRUMB_API static statistics merge(statistics a, statistics b) noexcept { return range_statistics::merged(a, b); }
+  KVCRUMB_API static statistics merge(statistics a, statistics b) noexcept {
+    return range_statistics::merged(a, b);
+  }
 
   //! Rounded parameters of a group of n values.
   KVCRUMB_API group_params fit(statistics s, int /*n*/) const noexcept {
@@ -106,7 +113,8 @@ struct affine {
       float point = div_rn(mul_rn(-static_cast<float>(levels), s.low), range);
       if constexpr (Options.zero == zero_form::point_rounded) point = round_half_even(point);
       float const largest = max_finite<Param>;
-      if (!(scale > 0.0f) || !is_finite_bits(point) || point > largest || point < -largest) return constant(s);
+      if (!(scale > 0.0f) || !is_finite_bits(point) || point > largest || point < -largest)
+        return constant(s);
       return {{scale, to_float(from_float<Param>(point))}, range};
     }
   }
@@ -158,7 +166,9 @@ struct affine {
     if constexpr (Options.floor == scale_floor::none) {
       return scale;
     } else {
-      float const least = Options.floor == scale_floor::e5 ? 1e-5f : Options.floor == scale_floor::e6 ? 1e-6f : 1e-8f;
+      float const least = Options.floor == scale_floor::e5   ? 1e-5f
+                          : Options.floor == scale_floor::e6 ? 1e-6f
+                                                             : 1e-8f;
       return scale < least ? to_float(from_float_up<Param>(least)) : scale;
     }
   }
@@ -166,9 +176,11 @@ struct affine {
     if constexpr (Options.round == rounding::half_even) return round_half_even(t);
     if constexpr (Options.round == rounding::half_up) return round_half_up(t);
     if constexpr (Options.round == rounding::half_away) return round_half_away(t);
-    if constexpr (Options.round == rounding::floor_cell) return static_cast<float>(static_cast<int>(t));  // t > 0
+    if constexpr (Options.round == rounding::floor_cell)
+      return static_cast<float>(static_cast<int>(t));  // t > 0
   }
-  //! A group that a scale and a zero point cannot express: (code - point) * scale = the value of largest magnitude.
+  //! A group that a scale and a zero point cannot express: (code - point) * scale = the value of largest
+  //! magnitude.
   KVCRUMB_API static group_params constant(statistics s) noexcept {
     float const value = -s.low > s.high ? s.low : s.high;
     float const magnitude = to_float(from_float_saturate<Param>(value < 0.0f ? -value : value));
@@ -177,7 +189,8 @@ struct affine {
 };
 
 //! KIVI's `quant_and_pack_*cache` on fp16 tensors (github.com/jy-yuan/KIVI quant/new_pack.py), minus its 0/0.
-inline constexpr affine_options kivi_convention{.precision = arithmetic::binary16, .params = param_rounding::nearest};
+inline constexpr affine_options kivi_convention{.precision = arithmetic::binary16,
+                                                .params = param_rounding::nearest};
 //! SKVQ: floor 1e-5. Kitty: half up, floor 1e-6. vLLM-TurboQuant values: half up, floor 1e-8.
 inline constexpr affine_options skvq_convention{.params = param_rounding::nearest, .floor = scale_floor::e5};
 inline constexpr affine_options kitty_convention{
@@ -188,10 +201,12 @@ inline constexpr affine_options vllm_convention{
 inline constexpr affine_options bitdecoding_convention{
     .round = rounding::half_away, .params = param_rounding::nearest, .division = quotient::range_first};
 //! QServe KV4/KV8 (arXiv 2405.04532); RotateKV and OScaR round the zero point.
-inline constexpr affine_options qserve_convention{.zero = zero_form::point, .params = param_rounding::nearest};
+inline constexpr affine_options qserve_convention{.zero = zero_form::point,
+                                                  .params = param_rounding::nearest};
 inline constexpr affine_options rotatekv_convention{.zero = zero_form::point_rounded,
                                                     .params = param_rounding::nearest};
 //! PolarQuant keys (arXiv 2502.00527).
-inline constexpr affine_options midrise_convention{.round = rounding::floor_cell, .params = param_rounding::nearest};
+inline constexpr affine_options midrise_convention{.round = rounding::floor_cell,
+                                                   .params = param_rounding::nearest};
 
 }  // namespace kvcrumb::inline v0

@@ -14,8 +14,8 @@ enum class codebook_scale : std::uint8_t {
   rms,     //!< sqrt(mean x^2): levels are in standard deviations (Lloyd-Max, TurboQuant's norm / sqrt(d))
 };
 
-//! code = nearest level of x / scale; x_hat = level * scale. The scale is rounded to nearest and saturates; with
-//! scale 0 every value gets the level nearest to zero. NaN or infinity in the group: NaN scale.
+//! code = nearest level of x / scale; x_hat = level * scale. The scale is rounded to nearest and saturates;
+//! with scale 0 every value gets the level nearest to zero. NaN or infinity in the group: NaN scale.
 template <codebook_table Table, storage_float Param = float16, codebook_scale Scale = codebook_scale::absmax>
 struct codebook {
   static constexpr char const* name = Table::name;
@@ -26,14 +26,15 @@ struct codebook {
   Table table{};
 
   static constexpr void describe(description& d) noexcept {
-    d << name << bits << (Scale == codebook_scale::absmax ? "(absmax," : "(rms,") << storage_name<Param>() << ")";
+    d << name << bits << (Scale == codebook_scale::absmax ? "(absmax," : "(rms,") << storage_name<Param>()
+      << ")";
   }
   //! FNV-1a over the levels of a caller's table.
-  std::uint64_t id() const noexcept
-    requires requires(Table t) { t.levels; }
+  std::uint64_t id() const noexcept requires requires(Table t) { t.levels; }
   {
     std::uint64_t hash = 0xCBF29CE484222325u;
-    for (float const level : table.levels) hash = (hash ^ float_bits(level)) * 0x100000001B3u;
+    for (float const level : table.levels)
+      hash = (hash ^ float_bits(level)) * 0x100000001B3u;
     return hash;
   }
 
@@ -46,8 +47,8 @@ struct codebook {
     return {Scale == codebook_scale::absmax ? m : mul_rn(x, x), is_finite_bits(x)};
   }
   KVCRUMB_API static statistics merge(statistics a, statistics b) noexcept {
-    float const value = Scale == codebook_scale::absmax ? (b.value > a.value ? b.value : a.value)
-                                                        : add_rn(a.value, b.value);
+    float const value =
+        Scale == codebook_scale::absmax ? (b.value > a.value ? b.value : a.value) : add_rn(a.value, b.value);
     return {value, a.finite && b.finite};
   }
   KVCRUMB_API group_params fit(statistics s, int n) const noexcept {

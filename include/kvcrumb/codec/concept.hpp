@@ -14,23 +14,25 @@ namespace kvcrumb::inline v0 {
 //! Most parameters a group may store.
 inline constexpr int max_planes = 2;
 
-//! Parameters of one group as they are stored: `value[i]` is plane i after rounding to the storage type. Codes are
-//! always computed against these rounded values (the ggml codecs excepted, whose published rule differs; they keep
-//! what they need in `work`).
+//! Parameters of one group as they are stored: `value[i]` is plane i after rounding to the storage type.
+//! Codes are always computed against these rounded values (the ggml codecs excepted, whose published rule
+//! differs; they keep what they need in `work`).
 struct group_params {
   float value[max_planes] = {0.0f, 0.0f};
   float work = 0.0f;  //!< encoder scratch, never stored
 };
 
-//! Every codec decodes linearly in its parameters: x_hat = gain * unit(code) + bias. `unit` is the code itself or a
-//! codebook level. That identity is what lets attention fold parameters into the query and the weights.
+//! Every codec decodes linearly in its parameters: x_hat = gain * unit(code) + bias. `unit` is the code
+//! itself or a codebook level. That identity is what lets attention fold parameters into the query and the
+//! weights.
 struct linear_params {
   float gain = 1.0f;
   float bias = 0.0f;
 };
 
-//! A codec: `statistics` is a commutative monoid over the values of a group (merging is exact, or its order is
-//! spelled out by `collect`), `fit` turns it into rounded parameters, `encode` and `unit` map scalars and codes.
+//! A codec: `statistics` is a commutative monoid over the values of a group (merging is exact, or its order
+//! is spelled out by `collect`), `fit` turns it into rounded parameters, `encode` and `unit` map scalars and
+//! codes.
 template <class C>
 concept codec = requires(C const c, typename C::statistics s, group_params const p, description d) {
   { C::bits } -> std::convertible_to<int>;
@@ -56,7 +58,8 @@ KVCRUMB_API float decode(C const& c, unsigned code, group_params const& p) noexc
 //! Statistics of n >= 1 values in tree order (which matters only to codecs that sum).
 template <codec C>
 KVCRUMB_API typename C::statistics collect(C const& c, float const* x, int n) noexcept {
-  return tree_fold(n, [&](int i) { return c.lift(x[i]); }, [](auto a, auto b) { return C::merge(a, b); });
+  return tree_fold(
+      n, [&](int i) { return c.lift(x[i]); }, [](auto a, auto b) { return C::merge(a, b); });
 }
 
 //! Minimum and maximum; a NaN or infinity anywhere makes `finite` false.
@@ -71,7 +74,8 @@ struct range_statistics {
   }
 };
 
-//! Parameters of a group that held a NaN or an infinity: NaN in every plane, so that the damage stays visible.
+//! Parameters of a group that held a NaN or an infinity: NaN in every plane, so that the damage stays
+//! visible.
 KVCRUMB_API group_params poisoned_params() noexcept {
   float const nan = float_from_bits(0x7FC00000u);
   return {{nan, nan}, nan};

@@ -52,8 +52,8 @@ struct symmetric {
           to_float(from_float_up<Param>(div_rn(magnitude(s.extreme), static_cast<float>(offset - 1))));
       return {{scale, 0.0f}, 0.0f};
     } else {
-      float const d = Rule == symmetric_rule::ggml_q8_0 ? div_rn(magnitude(s.extreme), 127.0f)
-                                                        : div_rn(s.extreme, -8.0f);
+      float const d =
+          Rule == symmetric_rule::ggml_q8_0 ? div_rn(magnitude(s.extreme), 127.0f) : div_rn(s.extreme, -8.0f);
       float const inverse = d != 0.0f ? div_rn(1.0f, d) : 0.0f;
       return {{to_float(from_float_saturate<Param>(d)), 0.0f}, inverse};
     }
@@ -89,8 +89,8 @@ struct symmetric {
   KVCRUMB_API static float magnitude(float x) noexcept { return x < 0.0f ? -x : x; }
 };
 
-//! Values kept as storage floats without parameters: fp16, bf16 or e4m3 bits are the code. Values beyond the range
-//! saturate; a NaN stays a NaN.
+//! Values kept as storage floats without parameters: fp16, bf16 or e4m3 bits are the code. Values beyond the
+//! range saturate; a NaN stays a NaN.
 template <storage_float Value>
   requires(sizeof(Value) <= 2)
 struct raw {
@@ -100,7 +100,9 @@ struct raw {
   static constexpr int levels = (1 << bits) - 1;
   using param_type = Value;
   struct statistics {};
-  static constexpr void describe(description& d) noexcept { d << name << "(" << storage_name<Value>() << ")"; }
+  static constexpr void describe(description& d) noexcept {
+    d << name << "(" << storage_name<Value>() << ")";
+  }
 
   KVCRUMB_API statistics lift(float) const noexcept { return {}; }
   KVCRUMB_API static statistics merge(statistics, statistics) noexcept { return {}; }

@@ -23,11 +23,13 @@ concept codebook_table = requires(T const t) {
 template <int N>
 KVCRUMB_API unsigned count_below(float const (&thresholds)[N], float x) noexcept {
   unsigned code = 0;
-  for (int i = 0; i < N; ++i) code += x > thresholds[i] ? 1u : 0u;
+  for (int i = 0; i < N; ++i)
+    code += x > thresholds[i] ? 1u : 0u;
   return code;
 }
 
-//! NF4: 16 levels of QLoRA (arXiv 2305.14314, appendix E), thresholds strict as in bitsandbytes' dQuantizeNF4.
+//! NF4: 16 levels of QLoRA (arXiv 2305.14314, appendix E), thresholds strict as in bitsandbytes'
+//! dQuantizeNF4.
 struct nf4_table {
   static constexpr char const* name = "nf4";
   static constexpr int bits = 4;
@@ -51,11 +53,11 @@ struct nf4_table {
     return levels[code];
   }
   KVCRUMB_API unsigned nearest(float x) const noexcept {
-    constexpr float thresholds[15] = {-0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f,
-                                      -0.33967943489551544f, -0.23460740596055984f,  -0.13791173323988914f,
+    constexpr float thresholds[15] = {-0.8480964004993439f,   -0.6106329262256622f,  -0.4599952697753906f,
+                                      -0.33967943489551544f,  -0.23460740596055984f, -0.13791173323988914f,
                                       -0.045525018125772476f, 0.03979014977812767f,  0.1202552504837513f,
-                                      0.2035212516784668f,   0.2920137718319893f,    0.3893125355243683f,
-                                      0.5016634166240692f,   0.6427869200706482f,    0.8614784181118011f};
+                                      0.2035212516784668f,    0.2920137718319893f,   0.3893125355243683f,
+                                      0.5016634166240692f,    0.6427869200706482f,   0.8614784181118011f};
     return count_below(thresholds, x);
   }
   KVCRUMB_API float max_level() const noexcept { return 1.0f; }
@@ -93,12 +95,15 @@ struct nf2_table {
   KVCRUMB_API float max_level() const noexcept { return 1.0f; }
 };
 
-//! Lloyd-Max levels for N(0, 1) (J. Max, IRE Trans. IT-6, 1960), 1 to 4 bits; multiply by the standard deviation.
-//! Mean squared errors 0.36338, 0.117482, 0.034548, 0.009501.
+//! Lloyd-Max levels for N(0, 1) (J. Max, IRE Trans. IT-6, 1960), 1 to 4 bits; multiply by the standard
+//! deviation. Mean squared errors 0.36338, 0.117482, 0.034548, 0.009501.
 template <int Bits>
 struct lloyd_max_table {
   static_assert(Bits >= 1 && Bits <= 4, "kvcrumb::lloyd_max_table: Bits must be in [1, 4]");
-  static constexpr char const* name = Bits == 1 ? "lloyd1" : Bits == 2 ? "lloyd2" : Bits == 3 ? "lloyd3" : "lloyd4";
+  static constexpr char const* name = Bits == 1   ? "lloyd1"
+                                      : Bits == 2 ? "lloyd2"
+                                      : Bits == 3 ? "lloyd3"
+                                                  : "lloyd4";
   static constexpr int bits = Bits;
 
   KVCRUMB_API float level(unsigned code) const noexcept {
@@ -111,7 +116,8 @@ struct lloyd_max_table {
     bool const negative = x < 0.0f;
     float const magnitude = negative ? -x : x;
     int i = 0;
-    while (i < half - 1 && magnitude > bound(i)) ++i;
+    while (i < half - 1 && magnitude > bound(i))
+      ++i;
     return static_cast<unsigned>(negative ? half - 1 - i : half + i);
   }
   KVCRUMB_API float max_level() const noexcept { return positive((1 << (Bits - 1)) - 1); }
@@ -128,11 +134,13 @@ struct lloyd_max_table {
     if constexpr (Bits == 3) return three[i];
     if constexpr (Bits == 4) return four[i];
   }
-  KVCRUMB_API static float bound(int i) noexcept { return mul_rn(0.5f, add_rn(positive(i), positive(i + 1))); }
+  KVCRUMB_API static float bound(int i) noexcept {
+    return mul_rn(0.5f, add_rn(positive(i), positive(i + 1)));
+  }
 };
 
-//! E2M1 (OCP MX, NVFP4): code = sign << 3 | magnitude index, magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6; ties go to the
-//! even mantissa, values beyond 6 saturate.
+//! E2M1 (OCP MX, NVFP4): code = sign << 3 | magnitude index, magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6; ties go
+//! to the even mantissa, values beyond 6 saturate.
 struct e2m1_table {
   static constexpr char const* name = "e2m1";
   static constexpr int bits = 4;
@@ -168,7 +176,8 @@ struct user_table {
 
   KVCRUMB_API bool is_valid() const noexcept {
     bool ok = is_finite_bits(levels[0]);
-    for (int i = 1; i < (1 << Bits); ++i) ok = ok && is_finite_bits(levels[i]) && levels[i] > levels[i - 1];
+    for (int i = 1; i < (1 << Bits); ++i)
+      ok = ok && is_finite_bits(levels[i]) && levels[i] > levels[i - 1];
     return ok && max_level() > 0.0f;
   }
   KVCRUMB_API float level(unsigned code) const noexcept { return levels[code]; }

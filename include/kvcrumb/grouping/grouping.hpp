@@ -8,7 +8,8 @@
 
 namespace kvcrumb::inline v0 {
 
-//! One parameter set per channel and `Tokens` consecutive tokens (KIVI's keys). Tokens are appended in groups.
+//! One parameter set per channel and `Tokens` consecutive tokens (KIVI's keys). Tokens are appended in
+//! groups.
 template <int Tokens>
 struct per_channel {
   static_assert(Tokens >= 8 && Tokens <= 128 && (Tokens & (Tokens - 1)) == 0,
@@ -28,13 +29,14 @@ struct per_channel {
 //! Whether a per-token group ends with its head or runs on into the next one.
 enum class head_crossing : std::uint8_t { within_head, across_heads };
 
-//! One parameter set per token and `Channels` consecutive channels. Every token is independent of its neighbours.
+//! One parameter set per token and `Channels` consecutive channels. Every token is independent of its
+//! neighbours.
 //!
-//! within_head: groups begin anew with every head; the last one of a head may be ragged, and a head narrower than
-//! `Channels` is one group (KIVI's values).
-//! across_heads: a group spans Channels / head_dim neighbouring kv heads (NQKV's 256); head_dim must divide
-//! `Channels`, and the last span may be ragged. Each head's tile keeps its own copy of the shared parameters, so that
-//! tiles stay self-contained. Heads at least `Channels` wide are grouped as within_head.
+//! within_head: groups begin anew with every head; the last one of a head may be ragged, and a head narrower
+//! than `Channels` is one group (KIVI's values). across_heads: a group spans Channels / head_dim neighbouring
+//! kv heads (NQKV's 256); head_dim must divide `Channels`, and the last span may be ragged. Each head's tile
+//! keeps its own copy of the shared parameters, so that tiles stay self-contained. Heads at least `Channels`
+//! wide are grouped as within_head.
 template <int Channels, head_crossing Crossing = head_crossing::within_head>
 struct per_token {
   static_assert(Channels >= 1, "kvcrumb::per_token: Channels must be positive");
@@ -43,7 +45,9 @@ struct per_token {
   static constexpr bool channelwise = false;
   static constexpr int size = Channels;
   static constexpr int append_tokens = 1;
-  static constexpr int group_length(int head_dim) noexcept { return Channels < head_dim ? Channels : head_dim; }
+  static constexpr int group_length(int head_dim) noexcept {
+    return Channels < head_dim ? Channels : head_dim;
+  }
   static constexpr int head_span(int head_dim) noexcept {
     return crosses && Channels > head_dim ? Channels / head_dim : 1;
   }

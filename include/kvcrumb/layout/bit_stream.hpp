@@ -11,10 +11,10 @@ namespace kvcrumb::inline v0 {
 KVCRUMB_API constexpr unsigned load_bits(std::byte const* stream, std::int64_t position, int count) noexcept {
   std::int64_t byte = position >> 3;
   int const shift = static_cast<int>(position & 7);
-  unsigned value = std::to_integer<unsigned>(stream[byte]) >> shift;
+  unsigned value = static_cast<unsigned>(stream[byte]) >> shift;
   for (int have = 8 - shift; have < count; have += 8) {
     ++byte;
-    value |= std::to_integer<unsigned>(stream[byte]) << have;
+    value |= static_cast<unsigned>(stream[byte]) << have;
   }
   return value & ((1u << count) - 1u);
 }
@@ -28,7 +28,7 @@ KVCRUMB_API constexpr void store_bits(std::byte* stream, std::int64_t position, 
   unsigned bits = (value & mask) << shift;
   unsigned keep = ~(mask << shift);
   for (int left = count + shift; left > 0; left -= 8) {
-    unsigned const old = std::to_integer<unsigned>(stream[byte]);
+    unsigned const old = static_cast<unsigned>(stream[byte]);
     stream[byte] = static_cast<std::byte>(((old & keep) | bits) & 0xFFu);
     bits >>= 8;
     keep = (keep >> 8) | 0xFF000000u;
@@ -39,8 +39,8 @@ KVCRUMB_API constexpr void store_bits(std::byte* stream, std::int64_t position, 
 //! 32-bit little-endian word number `index`; no alignment needed.
 KVCRUMB_API constexpr std::uint32_t load_word(std::byte const* bytes, std::int64_t index) noexcept {
   std::byte const* p = bytes + 4 * index;
-  return std::to_integer<std::uint32_t>(p[0]) | std::to_integer<std::uint32_t>(p[1]) << 8 |
-         std::to_integer<std::uint32_t>(p[2]) << 16 | std::to_integer<std::uint32_t>(p[3]) << 24;
+  return static_cast<std::uint32_t>(p[0]) | static_cast<std::uint32_t>(p[1]) << 8 |
+         static_cast<std::uint32_t>(p[2]) << 16 | static_cast<std::uint32_t>(p[3]) << 24;
 }
 
 }  // namespace kvcrumb::inline v0

@@ -7,15 +7,15 @@
 
 namespace kvcrumb::inline v0 {
 
-//! Token rows of 32-channel blocks, each an fp16 scale followed by its codes: 34 B for 8 bits (signed bytes), 18 B
-//! for 4 bits (byte j holds channel j in the low and channel j + 16 in the high nibble). Bytes equal
+//! Token rows of 32-channel blocks, each an fp16 scale followed by its codes: 34 B for 8 bits (signed bytes),
+//! 18 B for 4 bits (byte j holds channel j in the low and channel j + 16 in the high nibble). Bytes equal
 //! `block_q8_0` and `block_q4_0` of github.com/ggml-org/ggml src/ggml-common.h.
 //! Only per-token groups of 32 channels with one 2-byte parameter; head_dim a multiple of 32.
 struct ggml_block {
   static constexpr char const* name = "ggml";
   static constexpr int block = 32;
 
-  static constexpr status supports(section_spec const& s) noexcept {
+  KVCRUMB_API static constexpr status supports(section_spec const& s) noexcept {
     if (status const shape = check_shape(s.shape); shape != status::ok) return shape;
     if (s.shape.head_dim % block != 0) return status::bad_head_dim;
     if (s.bits != 4 && s.bits != 8) return status::bad_bits;
@@ -23,18 +23,21 @@ struct ggml_block {
     return status::ok;
   }
 
-  static constexpr std::int64_t block_bytes(section_spec const& s) noexcept { return 2 + block * s.bits / 8; }
-  static constexpr std::int64_t row_bytes(section_spec const& s) noexcept {
+  KVCRUMB_API static constexpr std::int64_t block_bytes(section_spec const& s) noexcept {
+    return 2 + block * s.bits / 8;
+  }
+  KVCRUMB_API static constexpr std::int64_t row_bytes(section_spec const& s) noexcept {
     return s.shape.head_dim / block * block_bytes(s);
   }
-  static constexpr std::int64_t code_bytes(section_spec const& s) noexcept {
+  KVCRUMB_API static constexpr std::int64_t code_bytes(section_spec const& s) noexcept {
     return static_cast<std::int64_t>(s.shape.tile_tokens) * (s.shape.head_dim * s.bits / 8);
   }
-  static constexpr std::int64_t section_bytes(section_spec const& s) noexcept {
+  KVCRUMB_API static constexpr std::int64_t section_bytes(section_spec const& s) noexcept {
     return s.shape.tile_tokens * row_bytes(s);
   }
 
-  KVCRUMB_API static constexpr std::int64_t code_bit(section_spec const& s, int token, int dim, int i) noexcept {
+  KVCRUMB_API static constexpr std::int64_t code_bit(section_spec const& s, int token, int dim,
+                                                     int i) noexcept {
     std::int64_t const data = param_offset(s, 0, token, dim / block) + 2;
     int const j = dim % block;
     return s.bits == 8 ? (data + j) * 8 + i : (data + j % 16) * 8 + 4 * (j / 16) + i;
@@ -55,7 +58,9 @@ struct ggml_block {
   }
 
  private:
-  KVCRUMB_API static constexpr unsigned flip(section_spec const& s) noexcept { return s.bits == 8 ? 0x80u : 0u; }
+  KVCRUMB_API static constexpr unsigned flip(section_spec const& s) noexcept {
+    return s.bits == 8 ? 0x80u : 0u;
+  }
 };
 
 }  // namespace kvcrumb::inline v0

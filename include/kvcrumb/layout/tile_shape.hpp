@@ -7,7 +7,8 @@
 
 namespace kvcrumb::inline v0 {
 
-//! The two sides of a KV cache. Keys are rows of tokens, values are columns of tokens in the attention product.
+//! The two sides of a KV cache. Keys are rows of tokens, values are columns of tokens in the attention
+//! product.
 enum class side : std::uint8_t { key, value };
 
 //! Shape of one tile: `tile_tokens` tokens of one kv head, `head_dim` channels each.
@@ -35,9 +36,10 @@ KVCRUMB_API constexpr status check_shape(tile_shape shape) noexcept {
 
 //! Everything that determines where a code or a parameter of one section lies.
 //!
-//! A section is one side of one tile: the codes of `tile_tokens` x `head_dim` values and the parameters of their
-//! groups. A group belongs to one *owner* and runs along the other axis: a per-channel group is owned by a channel
-//! and runs over `group` tokens, a per-token group is owned by a token and runs over `group` channels.
+//! A section is one side of one tile: the codes of `tile_tokens` x `head_dim` values and the parameters of
+//! their groups. A group belongs to one *owner* and runs along the other axis: a per-channel group is owned
+//! by a channel and runs over `group` tokens, a per-token group is owned by a token and runs over `group`
+//! channels.
 struct section_spec {
   tile_shape shape;
   side which = side::key;
@@ -47,11 +49,13 @@ struct section_spec {
   int planes = 2;            //!< parameters per group: scale, minimum, ...
   int param_bytes = 2;       //!< bytes of one stored parameter
 
-  constexpr int owners() const noexcept { return per_channel ? shape.head_dim : shape.tile_tokens; }
-  constexpr int run() const noexcept { return per_channel ? shape.tile_tokens : shape.head_dim; }
+  KVCRUMB_API constexpr int owners() const noexcept {
+    return per_channel ? shape.head_dim : shape.tile_tokens;
+  }
+  KVCRUMB_API constexpr int run() const noexcept { return per_channel ? shape.tile_tokens : shape.head_dim; }
   //! Groups per owner; the last one may be ragged.
-  constexpr int groups() const noexcept { return (run() + group - 1) / group; }
-  constexpr std::int64_t param_count() const noexcept {
+  KVCRUMB_API constexpr int groups() const noexcept { return (run() + group - 1) / group; }
+  KVCRUMB_API constexpr std::int64_t param_count() const noexcept {
     return static_cast<std::int64_t>(planes) * groups() * owners();
   }
 };

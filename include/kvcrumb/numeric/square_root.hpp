@@ -8,8 +8,8 @@
 
 namespace kvcrumb::inline v0 {
 
-//! sqrt(x), rounded once to nearest even. On the host in double and rounded again, which is harmless (53 >= 2 * 24 + 2)
-//! and keeps -mrecip estimates out.
+//! sqrt(x), rounded once to nearest even. On the host in double and rounded again, which is harmless (53 >= 2
+//! * 24 + 2) and keeps -mrecip estimates out.
 [[nodiscard]] KVCRUMB_API float sqrt_rn(float x) noexcept {
 #if defined(__CUDA_ARCH__)
   float r;

@@ -25,12 +25,12 @@ struct admission_result {
   int victim = -1;  //!< index in the pool of the token that moves to the auxiliary pool (replaced)
 };
 
-//! Offers one candidate to a pool of `count` of at most `capacity` tokens. The candidate enters while there is room;
-//! otherwise it takes the place of the pool's largest score (of equals, the youngest token leaves) if its own is
-//! strictly smaller and the auxiliary pool has a free slot for the one that leaves. With no free slot the pool is
-//! frozen: no token is ever lost.
-//! Candidates of one group must be offered in the order of `precedes`; then no candidate is evicted by a later one
-//! of the same group. Cost: one pass over the pool.
+//! Offers one candidate to a pool of `count` of at most `capacity` tokens. The candidate enters while there
+//! is room; otherwise it takes the place of the pool's largest score (of equals, the youngest token leaves)
+//! if its own is strictly smaller and the auxiliary pool has a free slot for the one that leaves. With no
+//! free slot the pool is frozen: no token is ever lost. Candidates of one group must be offered in the order
+//! of `precedes`; then no candidate is evicted by a later one of the same group. Cost: one pass over the
+//! pool.
 KVCRUMB_API admission_result offer(scored_token candidate, scored_token const* pool, int count, int capacity,
                                    int free_auxiliary) noexcept {
   if (count < capacity) return {admission::entered, -1};
@@ -47,7 +47,8 @@ KVCRUMB_API admission_result offer(scored_token candidate, scored_token const* p
 //! marked[i] becomes 1 or 0. Cost: n * capacity comparisons at most, no memory.
 KVCRUMB_API int select_smallest(scored_token const* tokens, std::int64_t n, int capacity,
                                 std::uint8_t* marked) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) marked[i] = 0;
+  for (std::int64_t i = 0; i < n; ++i)
+    marked[i] = 0;
   int chosen = 0;
   for (; chosen < capacity && chosen < n; ++chosen) {
     std::int64_t best = -1;

@@ -20,10 +20,10 @@ inline constexpr int max_isolated = 1 << 16;
 
 //! An isolation policy: sink_tokens() first tokens of the sequence stay exact rows; pool_capacity() and
 //! aux_capacity() bound the isolated tokens per kv head; `how` says who chooses.
-template <class I>
-concept isolation = requires(I const i, float const* row) {
-  { I::name } -> std::convertible_to<char const*>;
-  { I::how } -> std::convertible_to<selection>;
+template <class Policy>
+concept isolation = requires(Policy const i, float const* row) {
+  { Policy::name } -> std::convertible_to<char const*>;
+  { Policy::how } -> std::convertible_to<selection>;
   { i.sink_tokens() } -> std::same_as<int>;
   { i.pool_capacity() } -> std::same_as<int>;
   { i.aux_capacity() } -> std::same_as<int>;
@@ -50,8 +50,8 @@ struct prefix : no_isolation {
   constexpr int sink_tokens() const noexcept { return Tokens; }
 };
 
-//! The caller's list of positions, given to the cache before those tokens are encoded (KVSink-like predictors,
-//! arXiv 2508.04257). At most `capacity` positions per sequence; sinks as in prefix.
+//! The caller's list of positions, given to the cache before those tokens are encoded (KVSink-like
+//! predictors, arXiv 2508.04257). At most `capacity` positions per sequence; sinks as in prefix.
 struct external {
   static constexpr char const* name = "external";
   static constexpr selection how = selection::listed;
@@ -64,10 +64,10 @@ struct external {
   KVCRUMB_API float score(float const*, int) const noexcept { return 0.0f; }
 };
 
-//! Outlier-token tracing (OTT, arXiv 2505.10938; SinkQ): the `capacity` tokens with the smallest scores among all
-//! encoded ones stay exact. When a group is encoded its tokens compete with the pool; a token pushed out of the pool
-//! cannot return to its closed group and goes to the auxiliary pool. capacity = 0 switches tracing off (OTT does so
-//! in the first two layers); the bytes are then those of plain block quantization.
+//! Outlier-token tracing (OTT, arXiv 2505.10938; SinkQ): the `capacity` tokens with the smallest scores among
+//! all encoded ones stay exact. When a group is encoded its tokens compete with the pool; a token pushed out
+//! of the pool cannot return to its closed group and goes to the auxiliary pool. capacity = 0 switches
+//! tracing off (OTT does so in the first two layers); the bytes are then those of plain block quantization.
 template <token_score Score = l1_score>
 struct token_pool {
   static constexpr char const* name = "token_pool";
@@ -86,8 +86,8 @@ struct token_pool {
 };
 
 //! Checks capacities: none negative or above max_isolated.
-template <isolation I>
-status check_isolation(I const& i) noexcept {
+template <isolation Policy>
+status check_isolation(Policy const& i) noexcept {
   for (int const n : {i.sink_tokens(), i.pool_capacity(), i.aux_capacity()}) {
     if (n < 0 || n > max_isolated) return status::bad_window;
   }

@@ -30,7 +30,8 @@ struct l2_score {
   static constexpr char const* name = "l2";
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
     return tree_fold(
-        head_dim, [&](int i) { return mul_rn(row[i], row[i]); }, [](float a, float b) { return add_rn(a, b); });
+        head_dim, [&](int i) { return mul_rn(row[i], row[i]); },
+        [](float a, float b) { return add_rn(a, b); });
   }
 };
 
@@ -47,12 +48,15 @@ struct absmax_score {
   }
 };
 
-//! The opposite end: isolates the tokens with the *largest* value of another score (a control in experiments).
+//! The opposite end: isolates the tokens with the *largest* value of another score (a control in
+//! experiments).
 template <token_score Score>
 struct negated {
   static constexpr char const* name = "negated";
   Score score{};
-  KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept { return -score(row, head_dim); }
+  KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
+    return -score(row, head_dim);
+  }
 };
 
 }  // namespace kvcrumb::inline v0

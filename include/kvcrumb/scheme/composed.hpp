@@ -12,10 +12,10 @@
 
 namespace kvcrumb::inline v0 {
 
-//! A scheme made of a scalar codec, a grouping, a transform and a layout. Models scheme, key_scheme, value_scheme,
-//! decodable and tile_hooks. Parameters of a group are fitted and rounded first, then codes are computed against the
-//! rounded parameters. Isolated tokens take no part in a group's statistics; their slots of a per-channel group get
-//! the code of the mean of the others, those of a per-token group zero parameters.
+//! A scheme made of a scalar codec, a grouping, a transform and a layout. Models scheme, key_scheme,
+//! value_scheme, decodable and tile_hooks. Parameters of a group are fitted and rounded first, then codes are
+//! computed against the rounded parameters. Isolated tokens take no part in a group's statistics; their slots
+//! of a per-channel group get the code of the mean of the others, those of a per-token group zero parameters.
 //! Cost of encode: one pass for statistics and one for codes.
 template <codec Codec, grouping Grouping, transform Transform = identity, layout Layout = fragment>
 struct composed {
@@ -33,9 +33,12 @@ struct composed {
 
   //! Where everything lies in a section of this scheme.
   static constexpr section_spec spec(side which, tile_shape shape) noexcept {
-    return {shape,         which,
-            Codec::bits,   Grouping::channelwise,
-            group_length(shape), Codec::planes,
+    return {shape,
+            which,
+            Codec::bits,
+            Grouping::channelwise,
+            group_length(shape),
+            Codec::planes,
             static_cast<int>(sizeof(param_type))};
   }
 
@@ -74,25 +77,28 @@ struct composed {
     }
     if constexpr (Grouping::channelwise) {
       for (int head = 0; head < r.heads; ++head) {
-        for (int i = 0; i < r.count; i += append_tokens) encode_channels(which, shape, r, head, i, tracer);
+        for (int i = 0; i < r.count; i += append_tokens)
+          encode_channels(which, shape, r, head, i, tracer);
       }
     } else {
       int const span = Grouping::head_span(shape.head_dim);
       for (int head = 0; head < r.heads; head += span) {
         int const heads = r.heads - head < span ? r.heads - head : span;
-        for (int i = 0; i < r.count; ++i) encode_token(which, shape, r, head, heads, i, tracer);
+        for (int i = 0; i < r.count; ++i)
+          encode_token(which, shape, r, head, heads, i, tracer);
       }
     }
   }
 
   void clear(side which, tile_shape shape, int slot, int count, std::byte* section) const noexcept
-    requires(append_tokens == 1)
-  {
+      requires(append_tokens == 1) {
     section_spec const s = spec(which, shape);
     for (int token = slot; token < slot + count; ++token) {
-      for (int dim = 0; dim < shape.head_dim; ++dim) Layout::store(s, section, token, dim, 0u);
+      for (int dim = 0; dim < shape.head_dim; ++dim)
+        Layout::store(s, section, token, dim, 0u);
       for (int plane = 0; plane < s.planes; ++plane) {
-        for (int group = 0; group < s.groups(); ++group) store_param(s, section, plane, token, group, 0.0f);
+        for (int group = 0; group < s.groups(); ++group)
+          store_param(s, section, plane, token, group, 0.0f);
       }
     }
   }
@@ -100,7 +106,8 @@ struct composed {
   //! Prepared query: the transformed row and the constant that the transform adds to every score.
   static constexpr std::int64_t query_floats(int head_dim) noexcept { return head_dim + 1; }
   void prepare_query(int head, int head_dim, float const* q, float* prepared) const noexcept {
-    for (int i = 0; i < head_dim; ++i) prepared[i] = q[i];
+    for (int i = 0; i < head_dim; ++i)
+      prepared[i] = q[i];
     prepared[head_dim] = transform.query(head, head_dim, prepared);
   }
   float score(tile_shape shape, float const* prepared, std::byte const* section, int slot) const noexcept {
@@ -120,7 +127,8 @@ struct composed {
   }
   void decode_row(side which, tile_shape shape, int head, std::byte const* section, int slot,
                   float* row) const noexcept {
-    for (int dim = 0; dim < shape.head_dim; ++dim) row[dim] = element(spec(which, shape), section, slot, dim);
+    for (int dim = 0; dim < shape.head_dim; ++dim)
+      row[dim] = element(spec(which, shape), section, slot, dim);
     transform.inverse(head, shape.head_dim, row, 1.0f);
   }
 
@@ -152,7 +160,8 @@ struct composed {
     for (int plane = 0; plane < s.planes; ++plane) {
       std::byte const* at = section + Layout::param_offset(s, plane, owner, group);
       std::uint32_t word = 0;
-      for (int i = 0; i < s.param_bytes; ++i) word |= std::to_integer<std::uint32_t>(at[i]) << (8 * i);
+      for (int i = 0; i < s.param_bytes; ++i)
+        word |= std::to_integer<std::uint32_t>(at[i]) << (8 * i);
       p.value[plane] = to_float(stored_from_bits<param_type>(word));
     }
     return p;
@@ -160,9 +169,12 @@ struct composed {
 
  private:
   static constexpr int max_group = 4096;
-  static_assert(Grouping::size <= max_group, "kvcrumb::composed: groups of more than 4096 values are not supported");
+  static_assert(Grouping::size <= max_group,
+                "kvcrumb::composed: groups of more than 4096 values are not supported");
 
-  static constexpr int group_length(tile_shape shape) noexcept { return Grouping::group_length(shape.head_dim); }
+  static constexpr int group_length(tile_shape shape) noexcept {
+    return Grouping::group_length(shape.head_dim);
+  }
 
   float element(section_spec const& s, std::byte const* section, int token, int dim) const noexcept {
     int const owner = s.per_channel ? dim : token;
@@ -173,14 +185,16 @@ struct composed {
   void unpack_units(section_spec const& s, std::byte const* section, float* units) const noexcept {
     std::int64_t const count = static_cast<std::int64_t>(s.shape.tile_tokens) * s.shape.head_dim;
     unpack_codes<Layout>(s, section, units);  // codes of up to 16 bits are exact floats
-    for (std::int64_t i = 0; i < count; ++i) units[i] = codec.unit(static_cast<unsigned>(units[i]));
+    for (std::int64_t i = 0; i < count; ++i)
+      units[i] = codec.unit(static_cast<unsigned>(units[i]));
   }
 
   void store_param(section_spec const& s, std::byte* section, int plane, int owner, int group,
                    float value) const noexcept {
     std::uint32_t const word = stored_bits(from_float<param_type>(value));
     std::byte* at = section + Layout::param_offset(s, plane, owner, group);
-    for (int i = 0; i < s.param_bytes; ++i) at[i] = static_cast<std::byte>((word >> (8 * i)) & 0xFFu);
+    for (int i = 0; i < s.param_bytes; ++i)
+      at[i] = static_cast<std::byte>((word >> (8 * i)) & 0xFFu);
   }
 
   //! One group of append_tokens tokens of all channels, rows [first, first + append_tokens) of the request.
@@ -193,13 +207,15 @@ struct composed {
     std::uint8_t const* isolated = r.isolated == nullptr ? nullptr : r.isolated + head * r.count + first;
     std::uint16_t codes[append_tokens][max_channels_at_once];
     for (int dims = 0; dims < shape.head_dim; dims += max_channels_at_once) {
-      int const width = shape.head_dim - dims < max_channels_at_once ? shape.head_dim - dims : max_channels_at_once;
+      int const width =
+          shape.head_dim - dims < max_channels_at_once ? shape.head_dim - dims : max_channels_at_once;
       for (int c = 0; c < width; ++c) {
         float const* column = r.rows + base + dims + c;
         float kept[append_tokens];
         int n = 0;
         for (int i = 0; i < append_tokens; ++i) {
-          if (isolated == nullptr || isolated[i] == 0) kept[n++] = column[static_cast<std::int64_t>(i) * shape.head_dim];
+          if (isolated == nullptr || isolated[i] == 0)
+            kept[n++] = column[static_cast<std::int64_t>(i) * shape.head_dim];
         }
         group_params const p = n > 0 ? codec.fit(collect(codec, kept, n), n) : group_params{};
         float const fill = n > 0 && n < append_tokens ? mean(kept, n) : 0.0f;
@@ -211,7 +227,9 @@ struct composed {
           float const x = out ? fill : column[static_cast<std::int64_t>(i) * shape.head_dim];
           codes[i][c] = static_cast<std::uint16_t>(codec.encode(x, p));
           if constexpr (traces_elements<Tracer>) {
-            if (!out) tracer.on_element({which, head, r.position + first + i, dims + c}, x, decode(codec, codes[i][c], p));
+            if (!out)
+              tracer.on_element({which, head, r.position + first + i, dims + c}, x,
+                                decode(codec, codes[i][c], p));
           }
         }
       }
@@ -229,14 +247,17 @@ struct composed {
     auto const row_of = [&](int head) {
       return r.rows + (static_cast<std::int64_t>(head) * r.count + row) * shape.head_dim;
     };
-    auto const is_out = [&](int head) { return r.isolated != nullptr && r.isolated[head * r.count + row] != 0; };
+    auto const is_out = [&](int head) {
+      return r.isolated != nullptr && r.isolated[head * r.count + row] != 0;
+    };
     group_params shared{};
     if (Grouping::head_span(shape.head_dim) > 1) {
       float values[max_group];
       int n = 0;
       for (int head = first_head; head < first_head + heads; ++head) {
         if (is_out(head)) continue;
-        for (int dim = 0; dim < shape.head_dim; ++dim) values[n++] = row_of(head)[dim];
+        for (int dim = 0; dim < shape.head_dim; ++dim)
+          values[n++] = row_of(head)[dim];
       }
       if (n > 0) shared = codec.fit(collect(codec, values, n), n);
     }
@@ -257,7 +278,8 @@ struct composed {
         for (int dim = begin; dim < begin + n; ++dim) {
           codes[dim] = static_cast<std::uint16_t>(codec.encode(out ? 0.0f : x[dim], p));
           if constexpr (traces_elements<Tracer>) {
-            if (!out) tracer.on_element({which, head, r.position + row, dim}, x[dim], decode(codec, codes[dim], p));
+            if (!out)
+              tracer.on_element({which, head, r.position + row, dim}, x[dim], decode(codec, codes[dim], p));
           }
         }
       }

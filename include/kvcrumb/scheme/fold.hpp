@@ -6,12 +6,13 @@
 
 namespace kvcrumb::inline v0 {
 
-//! A tile unpacked once for many queries: units[token][dim] and gain[group][owner], bias[group][owner], so that
-//! x_hat = gain * unit + bias. Floats in the caller's memory. The folds are
-//!   keys per channel:   score[t] = sum_d (q[d] gain[d]) unit[t][d] + sum_d q[d] bias[d]         once per token group
-//!   keys per token:     score[t] = sum_g (gain[t] sum_{d in g} q[d] unit[t][d] + bias[t] sum_{d in g} q[d])
-//!   values per token:   o[d] += sum_t (w[t] gain[t]) unit[t][d] + sum_t w[t] bias[t]            per channel group
-//!   values per channel: o[d] += gain[d] sum_t w[t] unit[t][d] + bias[d] sum_t w[t]              per token group
+//! A tile unpacked once for many queries: units[token][dim] and gain[group][owner], bias[group][owner], so
+//! that x_hat = gain * unit + bias. Floats in the caller's memory. The folds are
+//!   keys per channel:   score[t] = sum_d (q[d] gain[d]) unit[t][d] + sum_d q[d] bias[d]         once per
+//!   token group keys per token:     score[t] = sum_g (gain[t] sum_{d in g} q[d] unit[t][d] + bias[t] sum_{d
+//!   in g} q[d]) values per token:   o[d] += sum_t (w[t] gain[t]) unit[t][d] + sum_t w[t] bias[t] per channel
+//!   group values per channel: o[d] += gain[d] sum_t w[t] unit[t][d] + bias[d] sum_t w[t]              per
+//!   token group
 //! so no value is scaled or shifted by itself.
 class loaded_tile {
  public:
@@ -19,11 +20,13 @@ class loaded_tile {
 
   //! Floats of working memory: units, gain, bias and one row of scratch.
   static std::int64_t floats(section_spec const& s) noexcept {
-    return unit_count(s) + 2 * vector_count(s) + (s.shape.head_dim > s.shape.tile_tokens ? s.shape.head_dim
-                                                                                       : s.shape.tile_tokens);
+    return unit_count(s) + 2 * vector_count(s) +
+           (s.shape.head_dim > s.shape.tile_tokens ? s.shape.head_dim : s.shape.tile_tokens);
   }
   float* units() const noexcept { return work_; }
-  float* gain(int group) const noexcept { return work_ + unit_count(s_) + static_cast<std::int64_t>(group) * s_.owners(); }
+  float* gain(int group) const noexcept {
+    return work_ + unit_count(s_) + static_cast<std::int64_t>(group) * s_.owners();
+  }
   float* bias(int group) const noexcept { return gain(group) + vector_count(s_); }
 
   //! scores[t] of all slots; `offset` is added to each.
@@ -38,23 +41,27 @@ class loaded_tile {
           constant += q[d] * bias(group)[d];
         }
         int const end = (group + 1) * s_.group < tokens ? (group + 1) * s_.group : tokens;
-        for (int t = group * s_.group; t < end; ++t) scores[t] = dot(folded, row(t), width) + constant;
+        for (int t = group * s_.group; t < end; ++t)
+          scores[t] = dot(folded, row(t), width) + constant;
       }
       return;
     }
-    for (int t = 0; t < tokens; ++t) scores[t] = offset;
+    for (int t = 0; t < tokens; ++t)
+      scores[t] = offset;
     for (int group = 0; group < s_.groups(); ++group) {
       int const begin = group * s_.group;
       int const n = width - begin < s_.group ? width - begin : s_.group;
       float sum = 0.0f;
-      for (int d = begin; d < begin + n; ++d) sum += q[d];
+      for (int d = begin; d < begin + n; ++d)
+        sum += q[d];
       for (int t = 0; t < tokens; ++t) {
         scores[t] += gain(group)[t] * dot(q + begin, row(t) + begin, n) + bias(group)[t] * sum;
       }
     }
   }
 
-  //! o[d] += sum_t weights[t] * x_hat[t][d] over all slots; slots with weight 0 are skipped, whatever they hold.
+  //! o[d] += sum_t weights[t] * x_hat[t][d] over all slots; slots with weight 0 are skipped, whatever they
+  //! hold.
   void accumulate(float const* weights, float* o) const noexcept {
     int const width = s_.shape.head_dim, tokens = s_.shape.tile_tokens;
     float* sum = scratch();
@@ -62,14 +69,16 @@ class loaded_tile {
       if (s_.per_channel) {
         int const end = (group + 1) * s_.group < tokens ? (group + 1) * s_.group : tokens;
         float total = 0.0f;
-        for (int d = 0; d < width; ++d) sum[d] = 0.0f;
+        for (int d = 0; d < width; ++d)
+          sum[d] = 0.0f;
         for (int t = group * s_.group; t < end; ++t) {
           if (weights[t] == 0.0f) continue;
           add_scaled(weights[t], row(t), width, sum);
           total += weights[t];
         }
         if (total == 0.0f) continue;
-        for (int d = 0; d < width; ++d) o[d] += gain(group)[d] * sum[d] + bias(group)[d] * total;
+        for (int d = 0; d < width; ++d)
+          o[d] += gain(group)[d] * sum[d] + bias(group)[d] * total;
         continue;
       }
       int const begin = group * s_.group;
@@ -80,7 +89,8 @@ class loaded_tile {
         add_scaled(weights[t] * gain(group)[t], row(t) + begin, n, o + begin);
         constant += weights[t] * bias(group)[t];
       }
-      for (int d = begin; d < begin + n; ++d) o[d] += constant;
+      for (int d = begin; d < begin + n; ++d)
+        o[d] += constant;
     }
   }
 
@@ -99,14 +109,17 @@ class loaded_tile {
     float partial[8] = {};
     int i = 0;
     for (; i + 8 <= n; i += 8) {
-      for (int j = 0; j < 8; ++j) partial[j] += a[i + j] * b[i + j];
+      for (int j = 0; j < 8; ++j)
+        partial[j] += a[i + j] * b[i + j];
     }
-    for (int j = 0; i < n; ++i, ++j) partial[j] += a[i] * b[i];
+    for (int j = 0; i < n; ++i, ++j)
+      partial[j] += a[i] * b[i];
     return ((partial[0] + partial[1]) + (partial[2] + partial[3])) +
            ((partial[4] + partial[5]) + (partial[6] + partial[7]));
   }
   static void add_scaled(float w, float const* x, int n, float* o) noexcept {
-    for (int i = 0; i < n; ++i) o[i] += w * x[i];
+    for (int i = 0; i < n; ++i)
+      o[i] += w * x[i];
   }
 
   section_spec s_;

@@ -47,13 +47,14 @@ struct channel_absmax_tracer {
 //! Rows at or beyond `tokens` are ignored.
 struct row_norm_tracer {
   side which = side::key;
-  float* norms = nullptr;   //!< the caller's [kv_heads][tokens]
+  float* norms = nullptr;  //!< the caller's [kv_heads][tokens]
   std::int64_t tokens = 0;
 
   void on_row(side s, int head, std::int64_t token, float const* row, int head_dim) noexcept {
     if (s != which || token >= tokens) return;
     float sum = 0.0f;
-    for (int i = 0; i < head_dim; ++i) sum += row[i] < 0.0f ? -row[i] : row[i];
+    for (int i = 0; i < head_dim; ++i)
+      sum += row[i] < 0.0f ? -row[i] : row[i];
     norms[head * tokens + token] = sum;
   }
 };

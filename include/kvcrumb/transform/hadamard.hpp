@@ -6,11 +6,11 @@
 
 namespace kvcrumb::inline v0 {
 
-//! Orthonormal Walsh-Hadamard transform (Sylvester order) of blocks of channels. The block is the largest power of
-//! two that divides head_dim and is at most `Block`: 128 -> 128, 96 -> 32, 80 -> 16, 46 -> 2; an odd head_dim is left
-//! unchanged. Its own inverse and transpose. (QuaRot, SAW-INT4 arXiv 2604.19157, OScaR arXiv 2605.19660.)
-//! Cost: D log2(block) additions. Every addition and the final multiplication round once, in the order of the
-//! butterflies h = 1, 2, 4, ..., so that a warp gets the same bits.
+//! Orthonormal Walsh-Hadamard transform (Sylvester order) of blocks of channels. The block is the largest
+//! power of two that divides head_dim and is at most `Block`: 128 -> 128, 96 -> 32, 80 -> 16, 46 -> 2; an odd
+//! head_dim is left unchanged. Its own inverse and transpose. (QuaRot, SAW-INT4 arXiv 2604.19157, OScaR arXiv
+//! 2605.19660.) Cost: D log2(block) additions. Every addition and the final multiplication round once, in the
+//! order of the butterflies h = 1, 2, 4, ..., so that a warp gets the same bits.
 template <int Block = 1024>
 struct hadamard {
   static_assert(Block >= 2 && (Block & (Block - 1)) == 0, "kvcrumb::hadamard: Block must be a power of two");
@@ -34,7 +34,8 @@ struct hadamard {
   KVCRUMB_API static void rotate(int head_dim, float* x) noexcept {
     int const width = block(head_dim);
     int log2 = 0;
-    while ((1 << log2) < width) ++log2;
+    while ((1 << log2) < width)
+      ++log2;
     float const root = (log2 & 1) != 0 ? 0.70710678118654752f : 1.0f;
     float const scale = mul_rn(root, 1.0f / static_cast<float>(1 << (log2 / 2)));
     for (int first = 0; first < head_dim; first += width) {
@@ -47,7 +48,8 @@ struct hadamard {
           }
         }
       }
-      for (int i = first; i < first + width; ++i) x[i] = mul_rn(x[i], scale);
+      for (int i = first; i < first + width; ++i)
+        x[i] = mul_rn(x[i], scale);
     }
   }
 };

@@ -7,11 +7,11 @@
 
 namespace kvcrumb::inline v0 {
 
-//! x' = x - mean[head][channel]. The scores stay exact: <q, mean> is added back once per query, so sink logits and
-//! soft-capping see the true score (subtracting alone is softmax-invariant only without them). Removes what a k_proj
-//! bias contributes (Qwen2/2.5). The means are the caller's, [kv_heads][head_dim], and must outlive the transform;
-//! a null pointer means no centering. They should be estimated once and never changed: bytes depend on them.
-//! A transform of another kind may follow: Next sees the centered rows.
+//! x' = x - mean[head][channel]. The scores stay exact: <q, mean> is added back once per query, so sink
+//! logits and soft-capping see the true score (subtracting alone is softmax-invariant only without them).
+//! Removes what a k_proj bias contributes (Qwen2/2.5). The means are the caller's, [kv_heads][head_dim], and
+//! must outlive the transform; a null pointer means no centering. They should be estimated once and never
+//! changed: bytes depend on them. A transform of another kind may follow: Next sees the centered rows.
 template <class Next>
 struct centered {
   static constexpr char const* name = "centered";
@@ -21,7 +21,8 @@ struct centered {
   KVCRUMB_API void forward(int head, int head_dim, float* x) const noexcept {
     if (means != nullptr) {
       float const* m = means + static_cast<std::int64_t>(head) * head_dim;
-      for (int i = 0; i < head_dim; ++i) x[i] = sub_rn(x[i], m[i]);
+      for (int i = 0; i < head_dim; ++i)
+        x[i] = sub_rn(x[i], m[i]);
     }
     next.forward(head, head_dim, x);
   }
@@ -29,7 +30,8 @@ struct centered {
     float offset = 0.0f;
     if (means != nullptr) {
       float const* m = means + static_cast<std::int64_t>(head) * head_dim;
-      for (int i = 0; i < head_dim; ++i) offset += q[i] * m[i];
+      for (int i = 0; i < head_dim; ++i)
+        offset += q[i] * m[i];
     }
     return offset + next.query(head, head_dim, q);
   }
@@ -37,7 +39,8 @@ struct centered {
     next.inverse(head, head_dim, o, sum);
     if (means != nullptr) {
       float const* m = means + static_cast<std::int64_t>(head) * head_dim;
-      for (int i = 0; i < head_dim; ++i) o[i] += sum * m[i];
+      for (int i = 0; i < head_dim; ++i)
+        o[i] += sum * m[i];
     }
   }
   //! FNV-1a over the means, so that a saved cache is only read back with the same ones.

@@ -9,8 +9,8 @@
 
 namespace kvcrumb::inline v0 {
 
-//! Rows of `head_dim` contiguous elements: row(head, token) = data + head * stride_head + token * stride_token.
-//! Strides count elements. Holds [head][token] (HND) and [token][head] (NHD) orders alike.
+//! Rows of `head_dim` contiguous elements: row(head, token) = data + head * stride_head + token *
+//! stride_token. Strides count elements. Holds [head][token] (HND) and [token][head] (NHD) orders alike.
 template <class T>
 struct rows_view {
   T* data = nullptr;
@@ -33,8 +33,8 @@ constexpr rows_view<T> nhd_rows(T* data, int heads, int head_dim) noexcept {
   return {data, head_dim, static_cast<std::int64_t>(heads) * head_dim};
 }
 
-//! Checks a view of heads x tokens rows: not null, aligned as its element, and no row overlaps the next along either
-//! axis (strides at least head_dim where there is more than one row).
+//! Checks a view of heads x tokens rows: not null, aligned as its element, and no row overlaps the next along
+//! either axis (strides at least head_dim where there is more than one row).
 template <class T>
 status check_rows(rows_view<T> const& v, std::int64_t heads, std::int64_t tokens, int head_dim) noexcept {
   if (heads <= 0 || tokens <= 0) return status::ok;
@@ -47,8 +47,8 @@ status check_rows(rows_view<T> const& v, std::int64_t heads, std::int64_t tokens
   return status::ok;
 }
 
-//! Sections of tiles: section(head, tile) = data + head * stride_head + index * stride_tile, strides in bytes.
-//! With a block table the index of tile i is table[i] (pages anywhere), else i.
+//! Sections of tiles: section(head, tile) = data + head * stride_head + index * stride_tile, strides in
+//! bytes. With a block table the index of tile i is table[i] (pages anywhere), else i.
 template <class Byte>
 struct sections_view {
   Byte* data = nullptr;

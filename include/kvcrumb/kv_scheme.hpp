@@ -7,9 +7,9 @@
 
 namespace kvcrumb::inline v0 {
 
-//! When tokens leave the full-precision tail: as soon as it holds `recent + block` tokens, the oldest `block` are
-//! encoded. block = 0: never (a full-precision cache). KIVI: recent 0, block 128. OTT: recent 32, block = group.
-//! Row-independent schemes: recent 0, block 1.
+//! When tokens leave the full-precision tail: as soon as it holds `recent + block` tokens, the oldest `block`
+//! are encoded. block = 0: never (a full-precision cache). KIVI: recent 0, block 128. OTT: recent 32, block =
+//! group. Row-independent schemes: recent 0, block 1.
 struct window {
   int recent = 0;
   int block = 1;
@@ -19,8 +19,8 @@ struct window {
 
 inline constexpr int max_window = 1 << 20;
 
-//! Where the parts of a blob lie. A blob is one tile of one kv head: key section, value section and one validity bit
-//! per slot, self-contained and position-independent. Offsets are multiples of 16.
+//! Where the parts of a blob lie. A blob is one tile of one kv head: key section, value section and one
+//! validity bit per slot, self-contained and position-independent. Offsets are multiples of 16.
 struct blob_layout {
   std::int64_t key_offset = 0;
   std::int64_t value_offset = 0;
@@ -35,8 +35,8 @@ struct kv_scheme {
   using value_type = Value;
   using isolation_type = Isolation;
 
-  static constexpr int append_tokens = Key::append_tokens > Value::append_tokens ? Key::append_tokens
-                                                                                 : Value::append_tokens;
+  static constexpr int append_tokens =
+      Key::append_tokens > Value::append_tokens ? Key::append_tokens : Value::append_tokens;
   static_assert(append_tokens % Key::append_tokens == 0 && append_tokens % Value::append_tokens == 0,
                 "kvcrumb::kv_scheme: one append unit must be a multiple of the other");
   //! Every token can be appended, rewritten and dropped alone.
@@ -70,7 +70,8 @@ struct kv_scheme {
   }
 };
 
-//! Default alignment of blobs in memory: one cache line, so that a tile starts on a vector and a sector boundary.
+//! Default alignment of blobs in memory: one cache line, so that a tile starts on a vector and a sector
+//! boundary.
 inline constexpr std::int64_t default_blob_alignment = 64;
 
 }  // namespace kvcrumb::inline v0

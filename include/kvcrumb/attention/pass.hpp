@@ -11,8 +11,8 @@
 
 namespace kvcrumb::inline v0 {
 
-//! Which part of the cache a call reads: tiles [first_tile, end_tile) and, if asked, all exact rows. Parts that cover
-//! the cache once give, joined by merge_outputs, the attention over the whole.
+//! Which part of the cache a call reads: tiles [first_tile, end_tile) and, if asked, all exact rows. Parts
+//! that cover the cache once give, joined by merge_outputs, the attention over the whole.
 struct attention_part {
   std::int64_t first_tile = 0;
   std::int64_t end_tile = std::int64_t{1} << 60;
@@ -25,8 +25,8 @@ struct attention_options {
   float soft_cap = 0.0f;       //!< c > 0: logit = c tanh(s / c) after scaling (Gemma 2)
   std::int64_t window = 0;     //!< w > 0: a query at position p sees keys at positions > p - w
   bool causal = true;          //!< a query sees keys at positions <= its own
-  //! Position of query token 0 of the call; negative: the last `queries` positions of the cache, so that the newest
-  //! query is the newest token.
+  //! Position of query token 0 of the call; negative: the last `queries` positions of the cache, so that the
+  //! newest query is the newest token.
   std::int64_t first_query = -1;
   //! Learned sink logits, [query_heads] or null: exp(sink) joins the denominator only (gpt-oss).
   float const* sink_logits = nullptr;
@@ -37,7 +37,8 @@ struct attention_options {
 template <class Scheme, storage_float Row>
 std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_heads, int queries) noexcept {
   std::int64_t const width = view.shape.head_dim, tokens = view.shape.tile_tokens;
-  std::int64_t const rows = view.kv_heads > 0 ? static_cast<std::int64_t>(query_heads) / view.kv_heads * queries : 0;
+  std::int64_t const rows =
+      view.kv_heads > 0 ? static_cast<std::int64_t>(query_heads) / view.kv_heads * queries : 0;
   std::int64_t tile = 2 * tokens * width;  // exact rows, keys and values
   if constexpr (tile_hooks<typename Scheme::key_type> && tile_hooks<typename Scheme::value_type>) {
     std::int64_t const hooked = view.scheme.key.tile_floats(side::key, view.shape) +
@@ -50,24 +51,26 @@ std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_hea
 
 //! The checks of attend. Also ok for zero queries.
 template <class Scheme, storage_float Row, storage_float Q>
-status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads, int queries,
-                       rows_view<float> o, attention_options const& options) noexcept {
+status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads,
+                       int queries, rows_view<float> o, attention_options const& options) noexcept {
   if (view.kv_heads < 1 || query_heads < 1 || query_heads % view.kv_heads != 0 || queries < 0) {
     return status::bad_shape;
   }
-  if (!is_finite_bits(options.softmax_scale) || !is_finite_bits(options.soft_cap) || options.soft_cap < 0.0f) {
+  if (!is_finite_bits(options.softmax_scale) || !is_finite_bits(options.soft_cap) ||
+      options.soft_cap < 0.0f) {
     return status::out_of_range;
   }
   if (options.window < 0) return status::bad_window;
-  if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile) return status::out_of_range;
+  if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile)
+    return status::out_of_range;
   if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
   return check_rows(o, query_heads, queries, view.shape.head_dim);
 }
 
 namespace detail {
 
-//! Attention of the query heads of one kv head. Tiles accumulate in the value scheme's basis, exact rows in the
-//! original one; two softmax states keep them apart until the end.
+//! Attention of the query heads of one kv head. Tiles accumulate in the value scheme's basis, exact rows in
+//! the original one; two softmax states keep them apart until the end.
 template <class Scheme, storage_float Row, storage_float Q, class Tracer>
 struct attention_pass {
   using key_type = typename Scheme::key_type;
@@ -84,13 +87,17 @@ struct attention_pass {
 
   std::int64_t width() const noexcept { return view.shape.head_dim; }
   int rows() const noexcept { return ratio * queries; }
-  std::int64_t per_row() const noexcept { return 3 * width() + key_type::query_floats(view.shape.head_dim) + 4; }
+  std::int64_t per_row() const noexcept {
+    return 3 * width() + key_type::query_floats(view.shape.head_dim) + 4;
+  }
 
   //! Memory of query row i (query head i / queries of this kv head, query token i % queries).
   float* query(int i) const noexcept { return work + i * per_row(); }
   float* tile_output(int i) const noexcept { return query(i) + width(); }
   float* exact_output(int i) const noexcept { return query(i) + 2 * width(); }
-  float* states(int i) const noexcept { return query(i) + 3 * width(); }  // tile max, tile sum, exact max, exact sum
+  float* states(int i) const noexcept {
+    return query(i) + 3 * width();
+  }  // tile max, tile sum, exact max, exact sum
   float* prepared(int i) const noexcept { return states(i) + 4; }
   float* scores() const noexcept { return work + rows() * per_row(); }
   float* tile_work() const noexcept { return scores() + view.shape.tile_tokens; }
@@ -116,16 +123,19 @@ struct attention_pass {
 
   void run(int head, rows_view<float> o, float* lse) const noexcept {
     if (queries == 0) return;
-    for (int i = 0; i < rows(); ++i) prepare(head, i);
+    for (int i = 0; i < rows(); ++i)
+      prepare(head, i);
     std::int64_t const end = options.part.end_tile < view.tiles() ? options.part.end_tile : view.tiles();
-    for (std::int64_t tile = options.part.first_tile; tile < end; ++tile) visit_tile(head, tile);
+    for (std::int64_t tile = options.part.first_tile; tile < end; ++tile)
+      visit_tile(head, tile);
     if (options.part.exact_rows) {
       visit_rows(head, view.sinks.keys, view.sinks.values, view.sinks.count, nullptr, view.sinks.first);
       visit_isolated(head, view.pool);
       visit_isolated(head, view.aux);
       visit_rows(head, view.tail.keys, view.tail.values, view.tail.count, nullptr, view.tail.first);
     }
-    for (int i = 0; i < rows(); ++i) finish(head, i, o, lse);
+    for (int i = 0; i < rows(); ++i)
+      finish(head, i, o, lse);
   }
 
   void prepare(int head, int i) const noexcept {
@@ -139,8 +149,8 @@ struct attention_pass {
     view.scheme.key.prepare_query(head, view.shape.head_dim, query(i), prepared(i));
   }
 
-  //! Turns scores() of n keys at positions(t) into weights of query row i: logits, masks, running maximum. False if
-  //! no key is visible. `state` is the pair (max, sum), `output` its row.
+  //! Turns scores() of n keys at positions(t) into weights of query row i: logits, masks, running maximum.
+  //! False if no key is visible. `state` is the pair (max, sum), `output` its row.
   template <class Position>
   bool weigh(int head, int i, int n, Position position, float* state, float* output) const noexcept {
     std::int64_t const at = query_position(i);
@@ -161,7 +171,8 @@ struct attention_pass {
     if (top == negative_infinity) return false;
     float const factor = s.raise(top);
     if (factor != 1.0f) {
-      for (std::int64_t d = 0; d < width(); ++d) output[d] *= factor;
+      for (std::int64_t d = 0; d < width(); ++d)
+        output[d] *= factor;
     }
     for (int t = 0; t < n; ++t) {
       scores()[t] = scores()[t] == negative_infinity ? 0.0f : ::expf(scores()[t] - s.max);
@@ -209,7 +220,8 @@ struct attention_pass {
 
   void visit_isolated(int head, isolated_rows<Row> const& part) const noexcept {
     if (part.counts == nullptr) return;
-    visit_rows(head, part.keys, part.values, part.counts[head], part.positions + head * part.stride_positions, 0);
+    visit_rows(head, part.keys, part.values, part.counts[head], part.positions + head * part.stride_positions,
+               0);
   }
 
   //! Exact rows in blocks of tile_tokens; positions[i], or first + i when positions is null.
@@ -227,17 +239,21 @@ struct attention_pass {
           value_rows[t * width() + d] = to_float(values.row(head, begin + t)[d]);
         }
       }
-      auto const position = [&](int t) { return positions == nullptr ? first + begin + t : positions[begin + t]; };
+      auto const position = [&](int t) {
+        return positions == nullptr ? first + begin + t : positions[begin + t];
+      };
       for (int i = 0; i < rows(); ++i) {
         for (int t = 0; t < n; ++t) {
           float sum = 0.0f;
-          for (std::int64_t d = 0; d < width(); ++d) sum += query(i)[d] * key_rows[t * width() + d];
+          for (std::int64_t d = 0; d < width(); ++d)
+            sum += query(i)[d] * key_rows[t * width() + d];
           scores()[t] = sum;
         }
         if (!weigh(head, i, n, position, states(i) + 2, exact_output(i))) continue;
         for (int t = 0; t < n; ++t) {
           if (scores()[t] == 0.0f) continue;
-          for (std::int64_t d = 0; d < width(); ++d) exact_output(i)[d] += scores()[t] * value_rows[t * width() + d];
+          for (std::int64_t d = 0; d < width(); ++d)
+            exact_output(i)[d] += scores()[t] * value_rows[t * width() + d];
         }
       }
     }
@@ -253,13 +269,16 @@ struct attention_pass {
       float const sink = options.sink_logits[query_head];
       if (sink > negative_infinity) {
         float const factor = tiles.raise(sink);
-        for (std::int64_t d = 0; d < width(); ++d) tile_output(i)[d] *= factor;
+        for (std::int64_t d = 0; d < width(); ++d)
+          tile_output(i)[d] *= factor;
         tiles.sum += ::expf(sink - tiles.max);
       }
     }
     float* row = o.row(query_head, i % queries);
-    for (std::int64_t d = 0; d < width(); ++d) row[d] = tiles.empty() ? 0.0f : tile_output(i)[d] / tiles.sum;
-    if (lse != nullptr) lse[static_cast<std::int64_t>(query_head) * queries + i % queries] = tiles.log_sum_exp();
+    for (std::int64_t d = 0; d < width(); ++d)
+      row[d] = tiles.empty() ? 0.0f : tile_output(i)[d] / tiles.sum;
+    if (lse != nullptr)
+      lse[static_cast<std::int64_t>(query_head) * queries + i % queries] = tiles.log_sum_exp();
   }
 };
 

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file kvcrumb-compare: what the schemes of kvcrumb do to a recorded KV cache.
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
+#include <kvcrumb/version.hpp>
+
+#include "evaluate.hpp"
+#include "picture.hpp"
+#include "progress.hpp"
+#include "sample.hpp"
+
+namespace {
+
+using namespace kvcrumb_compare;
+
+struct arguments {
+  std::string input, sample = "sample", schemes = "all", layers, html;
+  int group = 0, window = -1, queries = 64, pool = 3, first_traced = 2;
+  bool json = false, list = false;
+};
+
+int fail(std::string const& text) {
+  fmt::print(stderr, "kvcrumb-compare: {}\n", text);
+  return 2;
+}
+
+std::vector<std::string> split(std::string const& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    std::size_t const end = std::min(text.find(',', begin), text.size());
+    if (end > begin) parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+result<std::vector<int>> layer_numbers(std::string const& text) {
+  std::vector<int> numbers;
+  for (std::string const& part : split(text)) {
+    int value = 0;
+    auto const [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc{} || end != part.data() + part.size() || value < 0) {
+      return failure{fmt::format("--layers: '{}' is not a layer number", part)};
+    }
+    numbers.push_back(value);
+  }
+  return numbers;
+}
+
+//! The schemes asked for, each once, in the order given.
+result<std::vector<std::string>> scheme_names(std::string const& text) {
+  std::vector<std::string> names;
+  for (std::string const& part : split(text)) {
+    if (part == "all") {
+      for (scheme_entry const& e : known_schemes())
+        names.emplace_back(e.name);
+    } else if (find_scheme(part) != nullptr) {
+      names.push_back(part);
+    } else {
+      std::vector<std::string_view> known;
+      for (scheme_entry const& e : known_schemes())
+        known.push_back(e.name);
+      return failure{fmt::format("no scheme is named '{}'; there are {}", part, fmt::join(known, " "))};
+    }
+  }
+  std::vector<std::string> unique;
+  for (std::string const& name : names) {
+    if (std::find(unique.begin(), unique.end(), name) == unique.end()) unique.push_back(name);
+  }
+  if (unique.empty()) return failure{"--schemes names no scheme"};
+  return unique;
+}
+
+//! The head with the most telling keys: the smallest key norm relative to its median.
+std::int64_t telling_head(recorded_layer const& layer) {
+  std::int64_t best = 0;
+  double least = 2.0;
+  for (std::int64_t head = 0; head < layer.kv_heads; ++head) {
+    std::vector<double> const norms = key_norms(layer, head);
+    double const middle = median(norms), ratio = *std::min_element(norms.begin(), norms.end());
+    if (middle > 0.0 && ratio / middle < least) {
+      least = ratio / middle;
+      best = head;
+    }
+  }
+  return best;
+}
+
+key_picture picture_of(recorded_layer const& layer, std::vector<scheme_result> const& results) {
+  key_picture p;
+  std::int64_t const head = telling_head(layer), size = layer.tokens * layer.head_dim;
+  p.layer = layer.number;
+  p.head = static_cast<int>(head);
+  p.tokens = layer.tokens;
+  p.head_dim = layer.head_dim;
+  p.keys.assign(layer.k.begin() + head * size, layer.k.begin() + (head + 1) * size);
+  for (scheme_result const& r : results) {
+    for (traced_token const& t : r.traced_tokens) {
+      if (t.layer == p.layer && t.head == p.head) p.traced.push_back(t);
+    }
+    if (!p.traced.empty()) break;  // the first scheme that keeps any
+  }
+  return p;
+}
+
+int run(arguments const& a, std::string const& command) {
+  if (a.list) {
+    for (scheme_entry const& e : known_schemes())
+      fmt::print("{:8}  {}\n", e.name, e.summary);
+    return 0;
+  }
+  auto const names = scheme_names(a.schemes);
+  if (!names) return fail(names.error);
+  auto const layers = layer_numbers(a.layers);
+  if (!layers) return fail(layers.error);
+  load_options options;
+  options.layers = *layers;
+  auto const sample = find_sample(a.sample);
+  if (a.input.empty() && !sample) return fail(fmt::format("no embedded sample is named '{}'", a.sample));
+  auto recorded = a.input.empty() ? load_tensor_bytes(sample->bytes, sample->name, options)
+                                  : load_tensor_file(a.input, options);
+  if (!recorded) return fail(recorded.error);
+  recorded_layer const& first = recorded->layers.front();
+
+  evaluation_settings settings = settings_for(first.tokens);
+  if (a.group > 0) {
+    settings.group = a.group;
+    settings.tile_tokens = std::max(32, a.group);
+  }
+  if (a.window >= 0) settings.window = a.window;
+  settings.max_queries = a.queries;
+  settings.pool = a.pool;
+  settings.first_traced = a.first_traced;
+
+  report_input report;
+  report.input = a.input.empty() ? fmt::format("embedded {}", sample->name) : a.input;
+  report.tokens = first.tokens;
+  report.head_dim = first.head_dim;
+  report.kv_heads = first.kv_heads;
+  report.query_heads = first.query_heads;
+  report.queries = std::min<std::int64_t>(first.queries, settings.max_queries);
+  for (recorded_layer const& layer : recorded->layers)
+    report.layers.push_back(layer.number);
+  report.group = settings.group;
+  report.window = settings.window;
+  report.tile_tokens = settings.tile_tokens;
+  report.version =
+      fmt::format("{}.{}.{}", KVCRUMB_VERSION_MAJOR, KVCRUMB_VERSION_MINOR, KVCRUMB_VERSION_PATCH);
+  report.command = command;
+  for (auto const& [key, value] : recorded->metadata)
+    report.source.emplace_back(key, value);
+  for (std::string const& name : *names)
+    report.schemes.emplace_back(name, find_scheme(name)->summary);
+  report.notes.push_back(
+      "kivi2, kivi4 and ott2 keep the same window in full precision; their bits include it.");
+  if (!first.has_queries()) {
+    report.notes.push_back(
+        "The file holds no queries: what attention would lose is not known and stands as null.");
+  }
+  if (settings.first_traced > 0) {
+    report.notes.push_back(
+        fmt::format("ott2 traces no outlier tokens in layers below {}.", settings.first_traced));
+  }
+  for (std::string const& name : recorded->unused)
+    report.notes.push_back(fmt::format("Array not used: {}", name));
+
+  progress_bar bar(static_cast<double>((names->size() + 1) * recorded->layers.size()));
+  double done = 0.0;
+  std::vector<exact_layer> exact;
+  for (recorded_layer const& layer : recorded->layers) {
+    bar.update("exact attention", done);
+    exact.push_back(exact_attention(layer, settings));
+    done += 1.0;
+  }
+  for (std::string const& name : *names) {
+    bar.update(name, done);
+    auto r = evaluate(name, *recorded, exact, settings, [&] { bar.update(name, done += 1.0); });
+    if (!r) {
+      bar.finish();
+      return fail(r.error);
+    }
+    report.results.push_back(std::move(*r));
+  }
+  bar.finish();
+  constexpr std::size_t most_pictures = 4;
+  for (std::size_t i = 0; i < recorded->layers.size() && i < most_pictures; ++i) {
+    report.pictures.push_back(picture_of(recorded->layers[i], report.results));
+  }
+  if (!a.html.empty()) {
+    std::ofstream file(a.html, std::ios::binary);
+    file << html_report(report);
+    if (!file.flush()) return fail(fmt::format("cannot write '{}'", a.html));
+  }
+  fmt::print("{}", a.json ? json_report(report) : text_report(report));
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Quantizes a recorded KV cache with every scheme asked for, runs decode attention for the "
+               "recorded queries on the "
+               "packed bytes, and prints measured bits, errors and traced outlier tokens. Without --input it "
+               "runs on the "
+               "recording embedded in the program.",
+               "kvcrumb-compare"};
+  arguments a;
+  app.add_option("--input", a.input, "file with q, k, v of one or more layers (.safetensors or .npz)");
+  app.add_option("--sample", a.sample,
+                 "embedded recording: sample (q, k, v) or sample_gpt2 (k, v; outlier tokens)")
+      ->capture_default_str();
+  app.add_option("--schemes", a.schemes, "names separated by commas, or all")->capture_default_str();
+  app.add_option("--layers", a.layers, "numbers separated by commas; default: all in the file");
+  app.add_option("--group", a.group,
+                 "tokens per key group of kivi and ott: 16, 32, 64 or 128; default: by length")
+      ->check(CLI::IsMember({16, 32, 64, 128}));
+  app.add_option("--window", a.window,
+                 "newest tokens kept exact by kivi and ott; default: 32, none below 128 tokens")
+      ->check(CLI::Range(0, 65536));
+  app.add_option("--queries", a.queries, "recorded queries per head to ask, the last ones")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--pool", a.pool, "outlier tokens that ott2 keeps per kv head")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--trace-from", a.first_traced, "first layer in which ott2 traces outlier tokens")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_flag("--json", a.json, "print JSON instead of a table");
+  app.add_option("--html", a.html, "also write a report with pictures to this file");
+  app.add_flag("--list", a.list, "list the schemes and stop");
+  app.set_version_flag("--version", fmt::format("kvcrumb {}.{}.{}", KVCRUMB_VERSION_MAJOR,
+                                                KVCRUMB_VERSION_MINOR, KVCRUMB_VERSION_PATCH));
+  CLI11_PARSE(app, argc, argv);
+  std::string command = "kvcrumb-compare";
+  for (int i = 1; i < argc; ++i)
+    command += fmt::format(" {}", argv[i]);
+  return run(a, command);
+}

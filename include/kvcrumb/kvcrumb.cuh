@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The umbrella plus everything that needs a CUDA compiler.
+#pragma once
+
+#include "kvcrumb/interop/cuda_types.cuh"
+#include "kvcrumb/kvcrumb.hpp"
