@@ -10,3 +10,4 @@
 #include "kvcrumb/trace/pair.hpp"
 #include "kvcrumb/trace/tracers.hpp"
 #include "kvcrumb/version.hpp"
+#include "kvcrumb/view/copy_tiles.hpp"

@@ -5,6 +5,7 @@
 #include <span>
 #include <type_traits>
 
+#include "kvcrumb/numeric/rows.hpp"
 #include "kvcrumb/softmax_state.hpp"
 #include "kvcrumb/trace/concept.hpp"
 #include "kvcrumb/view/cache_view.hpp"
@@ -61,6 +62,7 @@ status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q const> q
     return status::out_of_range;
   }
   if (options.window < 0) return status::bad_window;
+  if (options.first_query > std::int64_t{1} << 60) return status::out_of_range;
   if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile)
     return status::out_of_range;
   if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
@@ -107,12 +109,12 @@ struct attention_pass {
     return first + i % queries;
   }
   bool visible(std::int64_t key, std::int64_t query_at) const noexcept {
-    return (!options.causal || key <= query_at) && (options.window == 0 || key > query_at - options.window);
+    return (!options.causal || key <= query_at) && (options.window == 0 || key - query_at > -options.window);
   }
   //! No query of the call sees any of the positions [begin, end).
   bool out_of_sight(std::int64_t begin, std::int64_t end) const noexcept {
     std::int64_t const oldest = query_position(0), newest = query_position(queries - 1);
-    return (options.causal && begin > newest) || (options.window > 0 && end - 1 <= oldest - options.window);
+    return (options.causal && begin > newest) || (options.window > 0 && end - 1 - oldest <= -options.window);
   }
   float logit(float score) const noexcept {
     float const scale =
@@ -243,17 +245,12 @@ struct attention_pass {
         return positions == nullptr ? first + begin + t : positions[begin + t];
       };
       for (int i = 0; i < rows(); ++i) {
-        for (int t = 0; t < n; ++t) {
-          float sum = 0.0f;
-          for (std::int64_t d = 0; d < width(); ++d)
-            sum += query(i)[d] * key_rows[t * width() + d];
-          scores()[t] = sum;
-        }
+        for (int t = 0; t < n; ++t)
+          scores()[t] = dot(query(i), key_rows + t * width(), width());
         if (!weigh(head, i, n, position, states(i) + 2, exact_output(i))) continue;
         for (int t = 0; t < n; ++t) {
-          if (scores()[t] == 0.0f) continue;
-          for (std::int64_t d = 0; d < width(); ++d)
-            exact_output(i)[d] += scores()[t] * value_rows[t * width() + d];
+          if (scores()[t] != 0.0f)
+            add_scaled(scores()[t], value_rows + t * width(), width(), exact_output(i));
         }
       }
     }

@@ -6,20 +6,10 @@
 #include <vector>
 
 #include "kvcrumb/cache/outlier_tokens.hpp"
+#include "kvcrumb/cache/tile_store.hpp"
 #include "kvcrumb/view/cache_view.hpp"
 
 namespace kvcrumb::inline v0 {
-
-//! What a cache is made for.
-struct cache_config {
-  int kv_heads = 1;
-  tile_shape shape{};
-  //! Alignment of blobs in bytes, a power of two in [16, 4096]; blobs are padded to a multiple of it.
-  std::int64_t blob_alignment = default_blob_alignment;
-};
-
-//! Where a token is kept.
-enum class token_place : std::uint8_t { sink, tile, pool, auxiliary, tail };
 
 //! Owner of the bytes of one layer of one sequence. Full-precision rows (sinks, pools, tail) are kept as Row.
 //!
@@ -38,17 +28,14 @@ class kv_cache {
   //! Makes an empty cache; `out` is untouched when the scheme refuses the configuration.
   static status create(Scheme const& scheme, cache_config const& config, kv_cache& out) {
     if (status const s = scheme.supports(config.shape, config.kv_heads); s != status::ok) return s;
-    std::int64_t const a = config.blob_alignment;
-    if (a < 16 || a > detail::storage_alignment || (a & (a - 1)) != 0) return status::misaligned;
     kv_cache made;
+    if (status const s = detail::tile_store<Scheme>::make(scheme, config, made.tiles_); s != status::ok)
+      return s;
     made.scheme_ = scheme;
-    made.config_ = config;
-    made.blob_ = scheme.blob(config.shape);
-    made.blob_stride_ = align_up(made.blob_.bytes, a);
     made.outliers_.reset(scheme.isolate, config.kv_heads, config.shape.head_dim);
     made.sinks_.reset(config.kv_heads, config.shape.head_dim);
     made.tail_.reset(config.kv_heads, config.shape.head_dim);
-    out = std::move(made);
+    out = static_cast<kv_cache&&>(made);
     return status::ok;
   }
 
@@ -70,7 +57,8 @@ class kv_cache {
     if (size() != 0) return status::not_empty;
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
     if constexpr (Scheme::isolation_type::how == selection::smallest) {
-      std::int64_t const sinks = std::min<std::int64_t>(scheme_.isolate.sink_tokens(), count);
+      std::int64_t const capacity = scheme_.isolate.sink_tokens(),
+                         sinks = capacity < count ? capacity : count;
       outliers_.preselect(scheme_.isolate, keys, sinks, tokens_to_encode(count - sinks));
     }
     push(keys, values, count, tracer);
@@ -89,28 +77,57 @@ class kv_cache {
   //! the auxiliary pool.
   status truncate(std::int64_t tokens) {
     if (tokens < 0 || tokens > size()) return status::out_of_range;
-    if (tokens < encoded_end() && tile_slots_ > 0 && !Scheme::row_independent) return status::not_in_tail;
     if (tokens >= encoded_end()) {
       tail_.truncate(tokens - encoded_end());
       return status::ok;
     }
+    if (tiles_.slots > 0 && !Scheme::row_independent) return status::not_in_tail;
     tail_.truncate(0);
-    if constexpr (Scheme::row_independent) drop_slots(std::max<std::int64_t>(tokens - sinks_.count, 0));
-    if (tokens < sinks_.count) sinks_.truncate(tokens);
+    if constexpr (Scheme::row_independent) {
+      std::int64_t const slots = tokens > sinks_.count ? tokens - sinks_.count : 0;
+      tiles_.truncate(scheme_, slots);
+      outliers_.drop_from(sinks_.count + slots);
+    }
+    sinks_.truncate(tokens);
+    return status::ok;
+  }
+
+  //! Replaces one token: keys and values [kv_heads][1][head_dim]. Row-independent schemes can do so anywhere
+  //! but in a pool (not_in_tail there).
+  template <storage_float T>
+  status rewrite(std::int64_t position, rows_view<T const> keys,
+                 rows_view<T const> values) requires(Scheme::row_independent) {
+    if (position < 0 || position >= size()) return status::out_of_range;
+    if (status const s = check_input(keys, values, 1); s != status::ok) return s;
+    std::int64_t const slot = position - sinks_.count;
+    if (slot < 0) {
+      sinks_.put(position, keys, values, 0);
+    } else if (slot >= tiles_.slots) {
+      tail_.put(slot - tiles_.slots, keys, values, 0);
+    } else {
+      for (int head = 0; head < config().kv_heads; ++head) {
+        if (outliers_.holds(head, position)) return status::not_in_tail;
+      }
+      detail::row_store<Row> row;
+      row.reset(config().kv_heads, config().shape.head_dim);
+      row.push(keys, values, 0);
+      null_tracer t;
+      tiles_.encode(scheme_, slot, row, 0, {}, position, t);
+    }
     return status::ok;
   }
 
   //! Forgets every token and gives the memory back.
   void clear() {
     kv_cache empty;
-    if (create(scheme_, config_, empty) == status::ok) *this = std::move(empty);
+    if (create(scheme_, config(), empty) == status::ok) *this = static_cast<kv_cache&&>(empty);
   }
 
   //! Gives back one token of one kv head as floats in the original basis; exact where it is kept exact.
   status read(int head, std::int64_t position, float* key, float* value, token_place* place = nullptr) const
       requires(decodable<typename Scheme::key_type>&& decodable<typename Scheme::value_type>) {
     if (key == nullptr || value == nullptr) return status::null_pointer;
-    if (head < 0 || head >= config_.kv_heads || position < 0 || position >= size())
+    if (head < 0 || head >= config().kv_heads || position < 0 || position >= size())
       return status::out_of_range;
     token_place where = token_place::tile;
     if (position < sinks_.count) {
@@ -124,11 +141,7 @@ class kv_cache {
     } else if (outliers_.aux.read(head, position, key, value)) {
       where = token_place::auxiliary;
     } else {
-      std::int64_t const slot = position - sinks_.count, t = slot / config_.shape.tile_tokens;
-      int const at = static_cast<int>(slot % config_.shape.tile_tokens);
-      std::byte const* b = blob(t, head);
-      scheme_.key.decode_row(side::key, config_.shape, head, b + blob_.key_offset, at, key);
-      scheme_.value.decode_row(side::value, config_.shape, head, b + blob_.value_offset, at, value);
+      tiles_.decode(scheme_, head, position - sinks_.count, key, value);
     }
     if (place != nullptr) *place = where;
     return status::ok;
@@ -137,17 +150,16 @@ class kv_cache {
   //! What attention reads; valid until the cache changes or dies.
   cache_view<Scheme, Row> view() const noexcept {
     cache_view<Scheme, Row> v;
-    std::int64_t const tile_stride = blob_stride_ * config_.kv_heads;
     v.scheme = scheme_;
-    v.shape = config_.shape;
-    v.kv_heads = config_.kv_heads;
+    v.shape = config().shape;
+    v.kv_heads = config().kv_heads;
     v.tokens = size();
     v.sinks = sinks_.view(0);
-    v.keys = {blobs_.data() + blob_.key_offset, blob_stride_, tile_stride};
-    v.values = {blobs_.data() + blob_.value_offset, blob_stride_, tile_stride};
-    v.masks = {blobs_.data() + blob_.mask_offset, blob_stride_, tile_stride};
+    v.keys = tiles_.view(tiles_.parts.key_offset);
+    v.values = tiles_.view(tiles_.parts.value_offset);
+    v.masks = tiles_.view(tiles_.parts.mask_offset);
     v.tile_first = sinks_.count;
-    v.tile_tokens = tile_slots_;
+    v.tile_tokens = tiles_.slots;
     v.pool = outliers_.pool.view();
     v.aux = outliers_.aux.view();
     v.tail = tail_.view(encoded_end());
@@ -155,20 +167,16 @@ class kv_cache {
   }
 
   Scheme const& scheme() const noexcept { return scheme_; }
-  cache_config const& config() const noexcept { return config_; }
-  std::int64_t size() const noexcept { return sinks_.count + tile_slots_ + tail_.count; }
+  cache_config const& config() const noexcept { return tiles_.config; }
+  std::int64_t size() const noexcept { return encoded_end() + tail_.count; }
   std::int64_t sink_tokens() const noexcept { return sinks_.count; }
   std::int64_t tail_tokens() const noexcept { return tail_.count; }
   //! Slots of tiles in use, isolated ones included.
-  std::int64_t tile_slots() const noexcept { return tile_slots_; }
-  std::int64_t tiles() const noexcept {
-    return (tile_slots_ + config_.shape.tile_tokens - 1) / config_.shape.tile_tokens;
-  }
-  std::int64_t blob_stride() const noexcept { return blob_stride_; }
-  blob_layout const& blob_parts() const noexcept { return blob_; }
-  std::byte const* blob(std::int64_t tile, int head) const noexcept {
-    return blobs_.data() + (tile * config_.kv_heads + head) * blob_stride_;
-  }
+  std::int64_t tile_slots() const noexcept { return tiles_.slots; }
+  std::int64_t tiles() const noexcept { return tiles_.tiles(); }
+  std::int64_t blob_stride() const noexcept { return tiles_.stride; }
+  blob_layout const& blob_parts() const noexcept { return tiles_.parts; }
+  std::byte const* blob(std::int64_t tile, int head) const noexcept { return tiles_.blob(tile, head); }
   //! Isolated tokens of a kv head, in the order they were taken in.
   std::span<scored_token const> pool(int head) const noexcept { return outliers_.pool.tokens(head); }
   std::span<scored_token const> auxiliary(int head) const noexcept { return outliers_.aux.tokens(head); }
@@ -176,44 +184,40 @@ class kv_cache {
   //! Bytes that hold the tokens: whole blobs with their padding, masks, sinks, pools (rows, positions,
   //! scores) and tail. Everything, without exception.
   std::int64_t bytes_used() const noexcept {
-    return tiles() * config_.kv_heads * blob_stride_ + sinks_.bytes() + tail_.bytes() +
-           outliers_.pool.bytes() + outliers_.aux.bytes() +
-           static_cast<std::int64_t>(outliers_.listed.size() * sizeof(std::int64_t));
+    return tiles() * config().kv_heads * tiles_.stride + sinks_.bytes() + tail_.bytes() + outliers_.bytes();
   }
   //! Bytes allocated, capacity included.
   std::int64_t bytes_reserved() const noexcept {
-    return static_cast<std::int64_t>(blobs_.capacity()) + sinks_.reserved() + tail_.reserved() +
-           outliers_.pool.reserved() + outliers_.aux.reserved() +
-           static_cast<std::int64_t>(outliers_.listed.capacity() * sizeof(std::int64_t));
+    return static_cast<std::int64_t>(tiles_.bytes.capacity()) + sinks_.reserved() + tail_.reserved() +
+           outliers_.reserved();
   }
   //! Measured bits per cached value (keys and values); 0 for an empty cache.
   double bits_per_value() const noexcept {
     if (size() == 0) return 0.0;
     return 8.0 * static_cast<double>(bytes_used()) /
-           (2.0 * static_cast<double>(size()) * config_.kv_heads * config_.shape.head_dim);
+           (2.0 * static_cast<double>(size()) * config().kv_heads * config().shape.head_dim);
   }
 
  private:
   template <class S, storage_float R>
   friend class cache_file;
 
-  std::int64_t encoded_end() const noexcept { return sinks_.count + tile_slots_; }
-  std::byte* blob(std::int64_t tile, int head) noexcept {
-    return blobs_.data() + (tile * config_.kv_heads + head) * blob_stride_;
-  }
+  std::int64_t encoded_end() const noexcept { return sinks_.count + tiles_.slots; }
 
   template <class T>
   status check_input(rows_view<T const> const& keys, rows_view<T const> const& values,
                      std::int64_t count) const {
-    if (config_.kv_heads < 1 || blob_stride_ == 0) return status::bad_shape;  // a default-constructed cache
-    if (count < 0) return status::bad_shape;
+    if (tiles_.stride == 0 || count < 0) return status::bad_shape;  // stride 0: never created
     if (count > (std::int64_t{1} << 40) || size() > (std::int64_t{1} << 40)) return status::size_overflow;
-    int const width = config_.shape.head_dim;
-    if (status const s = check_rows(keys, config_.kv_heads, count, width); s != status::ok) return s;
-    if (status const s = check_rows(values, config_.kv_heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(keys, config_.kv_heads, count, width); s != status::ok)
-      return s;
-    return detail::check_row_values<Row>(values, config_.kv_heads, count, width);
+    int const heads = config().kv_heads, width = config().shape.head_dim;
+    for (auto const* rows : {&keys, &values}) {
+      if (status const s = check_rows(*rows, heads, count, width); s != status::ok) return s;
+    }
+    for (auto const* rows : {&keys, &values}) {
+      if (status const s = detail::check_row_values<Row>(*rows, heads, count, width); s != status::ok)
+        return s;
+    }
+    return status::ok;
   }
 
   template <class T, class Tracer>
@@ -221,14 +225,13 @@ class kv_cache {
             Tracer& tracer) {
     window const w = scheme_.flush;
     for (std::int64_t i = 0; i < count; ++i) {
-      bool const sink = tile_slots_ == 0 && tail_.count == 0 && sinks_.count < scheme_.isolate.sink_tokens();
+      bool const sink = tiles_.slots == 0 && tail_.count == 0 && sinks_.count < scheme_.isolate.sink_tokens();
       (sink ? sinks_ : tail_).push(keys, values, i);
-      if (w.block > 0 && tail_.count >= static_cast<std::int64_t>(w.recent) + w.block) {
-        for (int done = 0; done < w.block; done += Scheme::append_tokens)
-          encode_group(done, tracer);
-        tail_.drop_front(w.block);
-        tile_slots_ += w.block;
-      }
+      if (w.block == 0 || tail_.count < static_cast<std::int64_t>(w.recent) + w.block) continue;
+      for (int done = 0; done < w.block; done += Scheme::append_tokens)
+        encode_group(done, tracer);
+      tail_.drop_front(w.block);
+      tiles_.slots += w.block;
     }
   }
 
@@ -236,67 +239,22 @@ class kv_cache {
   template <class Tracer>
   void encode_group(int begin, Tracer& tracer) {
     constexpr int n = Scheme::append_tokens;
-    int const heads = config_.kv_heads, width = config_.shape.head_dim;
-    std::int64_t const slot = tile_slots_ + begin, position = sinks_.count + slot;
-    std::int64_t const tile = slot / config_.shape.tile_tokens;
-    int const at = static_cast<int>(slot % config_.shape.tile_tokens);
-    if (at == 0) blobs_.resize(static_cast<std::size_t>((tile + 1) * heads * blob_stride_), std::byte{0});
-
-    std::vector<float> k(static_cast<std::size_t>(heads * n) * static_cast<std::size_t>(width)), v(k.size());
-    for (int i = 0; i < heads * n; ++i) {
-      std::int64_t const row = static_cast<std::int64_t>(i) * width;
-      tail_.read(i / n, begin + i % n, k.data() + row, v.data() + row);
-    }
-    std::vector<std::uint8_t> isolated(static_cast<std::size_t>(heads * n), 0);
-    outliers_.choose(scheme_.isolate, {position, begin, n, k.data(), isolated.data()}, tail_);
-
-    std::vector<std::byte*> keys, values;
-    for (int head = 0; head < heads; ++head) {
-      std::byte* b = blob(tile, head);
-      keys.push_back(b + blob_.key_offset);
-      values.push_back(b + blob_.value_offset);
-      for (int i = 0; i < n; ++i) {
-        if (isolated[static_cast<std::size_t>(head * n + i)] != 0) continue;
-        b[blob_.mask_offset + (at + i) / 8] |= std::byte{1} << ((at + i) % 8);
-      }
-    }
-    encode_request const of_keys{k.data(), isolated.data(), keys.data(), heads, n, at, position};
-    encode_request const of_values{v.data(), isolated.data(), values.data(), heads, n, at, position};
-    scheme_.key.encode(side::key, config_.shape, of_keys, tracer);
-    scheme_.value.encode(side::value, config_.shape, of_values, tracer);
+    std::int64_t const slot = tiles_.slots + begin, position = sinks_.count + slot;
+    tiles_.reserve(slot + n);
+    std::vector<std::uint8_t> isolated(static_cast<std::size_t>(config().kv_heads * n), 0);
+    outliers_.choose(scheme_.isolate, {position, begin, n, isolated.data()}, tail_);
+    tiles_.encode(scheme_, slot, tail_, begin, isolated, position, tracer);
   }
 
   //! How many of `count` tokens behind the sinks leave the tail when they are appended at once.
   std::int64_t tokens_to_encode(std::int64_t count) const noexcept {
     window const w = scheme_.flush;
-    return w.block > 0 && count >= static_cast<std::int64_t>(w.recent) + w.block
-               ? (count - w.recent) / w.block * w.block
-               : 0;
-  }
-
-  //! Row-independent schemes: forgets slots [slots, tile_slots_) and the isolated tokens among them.
-  void drop_slots(std::int64_t slots) {
-    int const tokens = config_.shape.tile_tokens;
-    for (std::int64_t slot = slots; slot < tile_slots_; ++slot) {
-      int const at = static_cast<int>(slot % tokens);
-      for (int head = 0; head < config_.kv_heads; ++head) {
-        std::byte* b = blob(slot / tokens, head);
-        scheme_.key.clear(side::key, config_.shape, at, 1, b + blob_.key_offset);
-        scheme_.value.clear(side::value, config_.shape, at, 1, b + blob_.value_offset);
-        b[blob_.mask_offset + at / 8] &= ~(std::byte{1} << (at % 8));
-      }
-    }
-    tile_slots_ = slots;
-    blobs_.resize(static_cast<std::size_t>(tiles() * config_.kv_heads * blob_stride_));
-    outliers_.drop_from(sinks_.count + slots);
+    bool const enough = w.block > 0 && count >= static_cast<std::int64_t>(w.recent) + w.block;
+    return enough ? (count - w.recent) / w.block * w.block : 0;
   }
 
   Scheme scheme_{};
-  cache_config config_{};
-  blob_layout blob_{};
-  std::int64_t blob_stride_ = 0;
-  detail::byte_buffer blobs_;  //!< [tile][head], blob_stride_ each
-  std::int64_t tile_slots_ = 0;
+  detail::tile_store<Scheme> tiles_;
   detail::row_store<Row> sinks_, tail_;
   detail::outlier_tokens<typename Scheme::isolation_type, Row> outliers_;
 };

@@ -13,13 +13,12 @@
 
 namespace kvcrumb::inline v0::detail {
 
-//! One group about to be encoded: rows [begin, begin + count) of the tail, keys as floats
-//! [heads][count][head_dim], first sequence position, and the flags [heads][count] to fill.
+//! One group about to be encoded: rows [begin, begin + count) of the tail, the sequence position of the
+//! first, and the flags [heads][count] to fill.
 struct group_in_hand {
   std::int64_t position;
   int begin;
   int count;
-  float const* keys;
   std::uint8_t* isolated;
 };
 
@@ -61,7 +60,7 @@ struct outlier_tokens {
     } else if constexpr (Isolation::how == selection::smallest) {
       if (pool.capacity == 0) return;
       for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
-        std::vector<scored_token> order = scores(isolate, g.keys, g.count, head, g.position);
+        std::vector<scored_token> order = scores(isolate, tail, g, head);
         if (preselected.empty()) {
           compete(head, end_of(isolate, head), order, g, tail);
           continue;
@@ -79,25 +78,38 @@ struct outlier_tokens {
   void preselect(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t first,
                  std::int64_t count) {
     if (count <= 0 || pool.capacity == 0) return;
-    int const heads = pool.heads, width = pool.head_dim;
-    preselected.assign(static_cast<std::size_t>(heads * count), 0);
+    preselected.assign(static_cast<std::size_t>(pool.heads * count), 0);
     preselected_first = first;
-    std::vector<float> row(static_cast<std::size_t>(heads) * static_cast<std::size_t>(width));
+    std::vector<float> row(static_cast<std::size_t>(pool.head_dim));
     std::vector<scored_token> tokens(static_cast<std::size_t>(count));
-    for (int head = 0; head < heads; head = end_of(isolate, head)) {
+    for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
       for (std::int64_t i = 0; i < count; ++i) {
-        for (int h = head; h < end_of(isolate, head); ++h) {
+        float const score = joint_score(isolate, head, [&](int h) {
           T const* source = keys.row(h, first + i);
-          float* target = row.data() + static_cast<std::int64_t>(h) * width;
-          for (int d = 0; d < width; ++d)
-            target[d] = to_float(from_float<Row>(to_float(source[d])));
-        }
-        tokens[static_cast<std::size_t>(i)] = scores(isolate, row.data(), 1, head, first + i).front();
+          for (std::size_t d = 0; d < row.size(); ++d)
+            row[d] = to_float(from_float<Row>(to_float(source[d])));
+          return row.data();
+        });
+        tokens[static_cast<std::size_t>(i)] = {score, first + i};
       }
       select_smallest(tokens.data(), count, pool.capacity, preselected.data() + head * count);
     }
   }
 
+  //! Whether a token is isolated in a kv head.
+  bool holds(int head, std::int64_t position) const noexcept {
+    return pool.find(head, position) >= 0 || aux.find(head, position) >= 0;
+  }
+
+  std::int64_t bytes() const noexcept {
+    return pool.bytes() + aux.bytes() + static_cast<std::int64_t>(listed.size() * sizeof(std::int64_t));
+  }
+  std::int64_t reserved() const noexcept {
+    return pool.reserved() + aux.reserved() +
+           static_cast<std::int64_t>(listed.capacity() * sizeof(std::int64_t));
+  }
+
+  //! Forgets the isolated tokens at or beyond a position.
   void drop_from(std::int64_t position) {
     pool.drop_from(position);
     aux.drop_from(position);
@@ -109,19 +121,27 @@ struct outlier_tokens {
     return isolate.scope() == pool_scope::per_layer ? pool.heads : head + 1;
   }
 
-  //! Scores of `count` rows of keys [heads][count][head_dim], summed over the heads that decide together.
-  std::vector<scored_token> scores(Isolation const& isolate, float const* keys, int count, int head,
-                                   std::int64_t position) const {
-    std::vector<scored_token> all(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i) {
-      float const score = tree_fold(
-          end_of(isolate, head) - head,
-          [&](int h) {
-            std::int64_t const row = static_cast<std::int64_t>(head + h) * count + i;
-            return isolate.score(keys + row * pool.head_dim, pool.head_dim);
-          },
-          [](float a, float b) { return add_rn(a, b); });
-      all[static_cast<std::size_t>(i)] = {score, position + i};
+  //! Score of one token, summed over the heads that decide together with `head`; key_of(h) gives its key as
+  //! floats.
+  template <class KeyOf>
+  float joint_score(Isolation const& isolate, int head, KeyOf key_of) const {
+    return tree_fold(
+        end_of(isolate, head) - head, [&](int h) { return isolate.score(key_of(head + h), pool.head_dim); },
+        [](float a, float b) { return add_rn(a, b); });
+  }
+
+  //! Scores of the tokens of a group.
+  std::vector<scored_token> scores(Isolation const& isolate, row_store<Row> const& tail,
+                                   group_in_hand const& g, int head) const {
+    std::vector<float> key(static_cast<std::size_t>(pool.head_dim));
+    std::vector<scored_token> all;
+    for (int i = 0; i < g.count; ++i) {
+      float const score = joint_score(isolate, head, [&](int h) {
+        for (std::size_t d = 0; d < key.size(); ++d)
+          key[d] = to_float(tail.key(h, g.begin + i)[d]);
+        return key.data();
+      });
+      all.push_back({score, g.position + i});
     }
     return all;
   }

@@ -2,6 +2,8 @@
 //! @file Saving and restoring a kv_cache as one block of bytes.
 #pragma once
 
+#include <functional>
+
 #include "kvcrumb/cache/file_header.hpp"
 #include "kvcrumb/cache/kv_cache.hpp"
 
@@ -25,7 +27,7 @@ class cache_file {
   //! Writes the cache to the beginning of `file`. buffer_too_small if it does not hold size(cache) bytes;
   //! bad_shape for a cache that was never created.
   static status save(cache_type const& c, std::span<std::byte> file) {
-    if (c.blob_stride_ == 0) return status::bad_shape;
+    if (c.tiles_.stride == 0) return status::bad_shape;
     std::int64_t const total = size(c);
     if (static_cast<std::int64_t>(file.size()) < total) return status::buffer_too_small;
     writer w{file.data() + sizeof(file_header)};
@@ -40,8 +42,9 @@ class cache_file {
 
   //! Reads a cache back. `scheme` must be the one it was saved with, state and capacities included
   //! (scheme_mismatch otherwise); blob_alignment is the reader's choice. A file that is foreign, cut, damaged
-  //! or contradicts itself gives a reason and leaves `out` untouched. Never allocates more than the file's
-  //! own size times a small constant.
+  //! or contradicts itself gives a reason and leaves `out` untouched. Allocates what an empty cache of that
+  //! shape takes (with at most one head per eight bytes of the file) and the file's size times a small
+  //! constant.
   static status restore(std::span<std::byte const> file, Scheme const& scheme, cache_type& out,
                         std::int64_t blob_alignment = default_blob_alignment) {
     file_header h;
@@ -60,6 +63,8 @@ class cache_file {
         h.recent != scheme.flush.recent || h.block != scheme.flush.block) {
       return status::scheme_mismatch;
     }
+    if (h.kv_heads > static_cast<std::int64_t>(payload.size()) / 8)
+      return status::bad_header;  // two counts each
     cache_type made;
     if (status const s = cache_type::create(scheme, config, made); s != status::ok) return s;
     file_header const expected = header_of(made);
@@ -117,9 +122,9 @@ class cache_file {
   template <class Visitor>
   static void visit(cache_type const& c, Visitor& f) noexcept {
     for (auto const* store : {&c.outliers_.pool, &c.outliers_.aux})
-      f(store->counts.data(), c.config_.kv_heads);
+      f(store->counts.data(), c.config().kv_heads);
     for (auto const* store : {&c.outliers_.pool, &c.outliers_.aux}) {
-      for (int head = 0; head < c.config_.kv_heads; ++head) {
+      for (int head = 0; head < c.config().kv_heads; ++head) {
         std::int64_t const n = store->counts[static_cast<std::size_t>(head)];
         if (n == 0) continue;
         std::size_t const first = store->index(head, 0), width = static_cast<std::size_t>(store->head_dim);
@@ -140,8 +145,8 @@ class cache_file {
       }
     }
     for (std::int64_t tile = 0; tile < c.tiles(); ++tile) {
-      for (int head = 0; head < c.config_.kv_heads; ++head)
-        f(c.blob(tile, head), c.blob_.bytes);
+      for (int head = 0; head < c.config().kv_heads; ++head)
+        f(c.blob(tile, head), c.tiles_.parts.bytes);
     }
   }
 
@@ -166,11 +171,11 @@ class cache_file {
     copy_text(h.key_text, key.text);
     copy_text(h.value_text, value.text);
     copy_text(h.isolation_text, isolated.text);
-    h.key_state = c.scheme_.key.state_id(c.config_.kv_heads, c.config_.shape.head_dim);
-    h.value_state = c.scheme_.value.state_id(c.config_.kv_heads, c.config_.shape.head_dim);
-    h.head_dim = c.config_.shape.head_dim;
-    h.tile_tokens = c.config_.shape.tile_tokens;
-    h.kv_heads = c.config_.kv_heads;
+    h.key_state = c.scheme_.key.state_id(c.config().kv_heads, c.config().shape.head_dim);
+    h.value_state = c.scheme_.value.state_id(c.config().kv_heads, c.config().shape.head_dim);
+    h.head_dim = c.config().shape.head_dim;
+    h.tile_tokens = c.config().shape.tile_tokens;
+    h.kv_heads = c.config().kv_heads;
     h.row_bytes = sizeof(Row);
     copy_text(h.row_type, storage_name<Row>());
     h.recent = c.scheme_.flush.recent;
@@ -179,9 +184,9 @@ class cache_file {
     h.pool_capacity = c.scheme_.isolate.pool_capacity();
     h.aux_capacity = c.scheme_.isolate.aux_capacity();
     h.scope = static_cast<std::int32_t>(c.scheme_.isolate.scope());
-    h.blob_bytes = c.blob_.bytes;
+    h.blob_bytes = c.tiles_.parts.bytes;
     h.sink_count = c.sinks_.count;
-    h.tile_slots = c.tile_slots_;
+    h.tile_slots = c.tiles_.slots;
     h.tail_count = c.tail_.count;
     h.listed_count = static_cast<std::int64_t>(c.outliers_.listed.size());
     return h;
@@ -209,15 +214,15 @@ class cache_file {
     c.tail_.reserve(h.tail_count);
     c.tail_.count = h.tail_count;
     c.outliers_.listed.resize(static_cast<std::size_t>(h.listed_count));
-    c.tile_slots_ = h.tile_slots;
-    c.blobs_.resize(static_cast<std::size_t>(tiles * h.kv_heads * c.blob_stride_), std::byte{0});
+    c.tiles_.slots = h.tile_slots;
+    c.tiles_.reserve(h.tile_slots);
     return status::ok;
   }
 
   static status read_counts(reader& r, cache_type& c) noexcept {
-    if (r.end - r.at < static_cast<std::ptrdiff_t>(8) * c.config_.kv_heads) return status::bad_header;
+    if (r.end - r.at < static_cast<std::ptrdiff_t>(8) * c.config().kv_heads) return status::bad_header;
     for (auto* store : {&c.outliers_.pool, &c.outliers_.aux}) {
-      r(store->counts.data(), c.config_.kv_heads);
+      r(store->counts.data(), c.config().kv_heads);
       for (std::int32_t const n : store->counts) {
         if (n < 0 || n > store->capacity) return status::bad_header;
       }
@@ -225,15 +230,30 @@ class cache_file {
     return status::ok;
   }
 
-  //! Isolated positions lie among the encoded ones, once each, and exactly their slots are masked.
+  //! Isolated positions lie among the encoded ones, once each, and exactly their slots are masked. Heads that
+  //! decide together hold the same tokens and a caller's list has all of them, so that no pool overflows
+  //! later.
   static status check_entries(cache_type& c) {
-    std::int64_t const first = c.sinks_.count, end = first + c.tile_slots_;
-    int const tokens = c.config_.shape.tile_tokens;
-    for (int head = 0; head < c.config_.kv_heads; ++head) {
+    auto const& listed = c.outliers_.listed;
+    if (std::adjacent_find(listed.begin(), listed.end(), std::greater_equal<>{}) != listed.end())
+      return status::bad_header;
+    auto const same = [](scored_token a, scored_token b) {
+      return a.position == b.position && a.score == b.score;
+    };
+    bool const together = c.scheme_.isolate.scope() == pool_scope::per_layer;
+    std::int64_t const first = c.sinks_.count, end = first + c.tiles_.slots;
+    int const tokens = c.config().shape.tile_tokens;
+    for (int head = 0; head < c.config().kv_heads; ++head) {
       std::vector<std::int64_t> out;
       for (auto* store : {&c.outliers_.pool, &c.outliers_.aux}) {
+        if (together && !std::ranges::equal(store->tokens(head), store->tokens(0), same))
+          return status::bad_header;
         for (scored_token const& t : store->tokens(head)) {
           if (t.position < first || t.position >= end || is_nan_bits(t.score)) return status::bad_header;
+          if (Scheme::isolation_type::how == selection::listed &&
+              !std::binary_search(listed.begin(), listed.end(), t.position)) {
+            return status::bad_header;
+          }
           store->positions[store->index(head, static_cast<int>(&t - store->tokens(head).data()))] =
               t.position;
           out.push_back(t.position);
@@ -243,14 +263,13 @@ class cache_file {
       if (std::adjacent_find(out.begin(), out.end()) != out.end()) return status::bad_header;
       for (std::int64_t slot = 0; slot < c.tiles() * tokens; ++slot) {
         bool const expected =
-            slot < c.tile_slots_ && !std::binary_search(out.begin(), out.end(), first + slot);
-        std::byte const* mask = c.blob(slot / tokens, head) + c.blob_.mask_offset;
+            slot < c.tiles_.slots && !std::binary_search(out.begin(), out.end(), first + slot);
+        std::byte const* mask = c.blob(slot / tokens, head) + c.tiles_.parts.mask_offset;
         int const at = static_cast<int>(slot % tokens);
         if ((((std::to_integer<unsigned>(mask[at / 8]) >> (at % 8)) & 1u) != 0) != expected)
           return status::bad_header;
       }
     }
-    if (!std::is_sorted(c.outliers_.listed.begin(), c.outliers_.listed.end())) return status::bad_header;
     return status::ok;
   }
 };

@@ -6,12 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "kvcrumb/cache/config.hpp"
 #include "kvcrumb/outlier/admission.hpp"
 #include "kvcrumb/view/cache_view.hpp"
 
 namespace kvcrumb::inline v0::detail {
-
-inline constexpr std::int64_t storage_alignment = 4096;
 
 //! Allocator of page-aligned memory, so that every blob alignment holds.
 template <class T>
@@ -21,9 +20,9 @@ struct aligned_allocator {
   template <class U>
   aligned_allocator(aligned_allocator<U> const&) noexcept {}
   T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{storage_alignment}));
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{max_blob_alignment}));
   }
-  void deallocate(T* p, std::size_t) noexcept { ::operator delete (p, std::align_val_t{storage_alignment}); }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete (p, std::align_val_t{max_blob_alignment}); }
   friend bool operator==(aligned_allocator const&, aligned_allocator const&) noexcept { return true; }
 };
 
@@ -88,15 +87,21 @@ struct row_store {
   template <class T>
   void push(rows_view<T const> const& k, rows_view<T const> const& v, std::int64_t i) {
     reserve(count + 1);
+    ++count;
+    put(count - 1, k, v, i);
+  }
+  //! Overwrites row `at` by token i of strided input rows, rounded to Row.
+  template <class T>
+  void put(std::int64_t at, rows_view<T const> const& k, rows_view<T const> const& v,
+           std::int64_t i) noexcept {
     for (int h = 0; h < heads; ++h) {
       T const* from_key = k.row(h, i);
       T const* from_value = v.row(h, i);
       for (int d = 0; d < head_dim; ++d) {
-        key(h, count)[d] = from_float<Row>(to_float(from_key[d]));
-        value(h, count)[d] = from_float<Row>(to_float(from_value[d]));
+        key(h, at)[d] = from_float<Row>(to_float(from_key[d]));
+        value(h, at)[d] = from_float<Row>(to_float(from_value[d]));
       }
     }
-    ++count;
   }
   void drop_front(std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {
@@ -202,18 +207,23 @@ struct isolated_store {
       }
     }
   }
-  bool read(int head, std::int64_t position, float* k, float* v) const noexcept {
+  //! Entry of a position in a head; -1 if there is none.
+  int find(int head, std::int64_t position) const noexcept {
     std::span<scored_token const> const all = tokens(head);
     for (std::size_t i = 0; i < all.size(); ++i) {
-      if (all[i].position != position) continue;
-      std::size_t const at = index(head, static_cast<int>(i)) * static_cast<std::size_t>(head_dim);
-      for (int d = 0; d < head_dim; ++d) {
-        k[d] = to_float(keys[at + static_cast<std::size_t>(d)]);
-        v[d] = to_float(values[at + static_cast<std::size_t>(d)]);
-      }
-      return true;
+      if (all[i].position == position) return static_cast<int>(i);
     }
-    return false;
+    return -1;
+  }
+  bool read(int head, std::int64_t position, float* k, float* v) const noexcept {
+    int const i = find(head, position);
+    if (i < 0) return false;
+    std::size_t const at = index(head, i) * static_cast<std::size_t>(head_dim);
+    for (std::size_t d = 0; d < static_cast<std::size_t>(head_dim); ++d) {
+      k[d] = to_float(keys[at + d]);
+      v[d] = to_float(values[at + d]);
+    }
+    return true;
   }
   isolated_rows<Row> view() const noexcept {
     std::int64_t const stride = static_cast<std::int64_t>(capacity) * head_dim;

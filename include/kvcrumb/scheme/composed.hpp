@@ -7,6 +7,7 @@
 #include "kvcrumb/layout/convert.hpp"
 #include "kvcrumb/scheme/concept.hpp"
 #include "kvcrumb/scheme/fold.hpp"
+#include "kvcrumb/scheme/stored_params.hpp"
 #include "kvcrumb/transform/concept.hpp"
 #include "kvcrumb/transform/identity.hpp"
 
@@ -48,6 +49,9 @@ struct composed {
     if constexpr (requires { codec.table.is_valid(); }) {
       if (!codec.table.is_valid()) return status::out_of_range;
     }
+    if constexpr (requires { transform.fits(heads, shape.head_dim); }) {
+      if (!transform.fits(heads, shape.head_dim)) return status::bad_shape;
+    }
     if (!Grouping::fits(shape.head_dim, shape.tile_tokens)) return status::bad_group;
     return Layout::supports(spec(which, shape));
   }
@@ -59,7 +63,7 @@ struct composed {
     if constexpr (requires { codec.id(); }) id = (id ^ codec.id()) * 0x100000001B3u;
     return id;
   }
-  //! For example "affine2(min,half_even,f16,b32,outward) per_channel128 identity fragment".
+  //! For example "affine2(minimum,half_even,f16,outward) per_channel128 identity fragment".
   static constexpr void describe(description& d) noexcept {
     Codec::describe(d);
     d << " " << Grouping::name << Grouping::size << " " << Transform::name << " " << Layout::name;
@@ -94,12 +98,12 @@ struct composed {
       requires(append_tokens == 1) {
     section_spec const s = spec(which, shape);
     for (int token = slot; token < slot + count; ++token) {
-      for (int dim = 0; dim < shape.head_dim; ++dim)
-        Layout::store(s, section, token, dim, 0u);
-      for (int plane = 0; plane < s.planes; ++plane) {
-        for (int group = 0; group < s.groups(); ++group)
-          store_param(s, section, plane, token, group, 0.0f);
+      for (int dim = 0; dim < shape.head_dim; ++dim) {  // zero bits, which store() may not have a code for
+        for (int i = 0; i < s.bits; ++i)
+          store_bits(section, Layout::code_bit(s, token, dim, i), 1, 0u);
       }
+      for (int group = 0; group < s.groups(); ++group)
+        store_params<param_type, Layout>(s, section, token, group, {});
     }
   }
 
@@ -156,15 +160,7 @@ struct composed {
 
   //! Stored parameters of a group, read back.
   group_params params(section_spec const& s, std::byte const* section, int owner, int group) const noexcept {
-    group_params p;
-    for (int plane = 0; plane < s.planes; ++plane) {
-      std::byte const* at = section + Layout::param_offset(s, plane, owner, group);
-      std::uint32_t word = 0;
-      for (int i = 0; i < s.param_bytes; ++i)
-        word |= std::to_integer<std::uint32_t>(at[i]) << (8 * i);
-      p.value[plane] = to_float(stored_from_bits<param_type>(word));
-    }
-    return p;
+    return load_params<param_type, Layout>(s, section, owner, group);
   }
 
  private:
@@ -189,14 +185,6 @@ struct composed {
       units[i] = codec.unit(static_cast<unsigned>(units[i]));
   }
 
-  void store_param(section_spec const& s, std::byte* section, int plane, int owner, int group,
-                   float value) const noexcept {
-    std::uint32_t const word = stored_bits(from_float<param_type>(value));
-    std::byte* at = section + Layout::param_offset(s, plane, owner, group);
-    for (int i = 0; i < s.param_bytes; ++i)
-      at[i] = static_cast<std::byte>((word >> (8 * i)) & 0xFFu);
-  }
-
   //! One group of append_tokens tokens of all channels, rows [first, first + append_tokens) of the request.
   template <class Tracer>
   void encode_channels(side which, tile_shape shape, encode_request const& r, int head, int first,
@@ -219,9 +207,7 @@ struct composed {
         }
         group_params const p = n > 0 ? codec.fit(collect(codec, kept, n), n) : group_params{};
         float const fill = n > 0 && n < append_tokens ? mean(kept, n) : 0.0f;
-        for (int plane = 0; plane < s.planes; ++plane) {
-          store_param(s, section, plane, dims + c, (r.slot + first) / s.group, p.value[plane]);
-        }
+        store_params<param_type, Layout>(s, section, dims + c, (r.slot + first) / s.group, p);
         for (int i = 0; i < append_tokens; ++i) {
           bool const out = isolated != nullptr && isolated[i] != 0;
           float const x = out ? fill : column[static_cast<std::int64_t>(i) * shape.head_dim];
@@ -272,9 +258,7 @@ struct composed {
         if (!out) {
           p = Grouping::head_span(shape.head_dim) > 1 ? shared : codec.fit(collect(codec, x + begin, n), n);
         }
-        for (int plane = 0; plane < s.planes; ++plane) {
-          store_param(s, r.sections[head], plane, r.slot + row, group, p.value[plane]);
-        }
+        store_params<param_type, Layout>(s, r.sections[head], r.slot + row, group, p);
         for (int dim = begin; dim < begin + n; ++dim) {
           codes[dim] = static_cast<std::uint16_t>(codec.encode(out ? 0.0f : x[dim], p));
           if constexpr (traces_elements<Tracer>) {

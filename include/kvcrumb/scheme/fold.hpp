@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kvcrumb/layout/tile_shape.hpp"
+#include "kvcrumb/numeric/rows.hpp"
 
 namespace kvcrumb::inline v0 {
 
@@ -103,24 +104,6 @@ class loaded_tile {
   }
   float* scratch() const noexcept { return work_ + unit_count(s_) + 2 * vector_count(s_); }
   float const* row(int t) const noexcept { return work_ + static_cast<std::int64_t>(t) * s_.shape.head_dim; }
-
-  //! Eight partial sums: the order does not depend on compiler flags and vectorizes.
-  static float dot(float const* a, float const* b, int n) noexcept {
-    float partial[8] = {};
-    int i = 0;
-    for (; i + 8 <= n; i += 8) {
-      for (int j = 0; j < 8; ++j)
-        partial[j] += a[i + j] * b[i + j];
-    }
-    for (int j = 0; i < n; ++i, ++j)
-      partial[j] += a[i] * b[i];
-    return ((partial[0] + partial[1]) + (partial[2] + partial[3])) +
-           ((partial[4] + partial[5]) + (partial[6] + partial[7]));
-  }
-  static void add_scaled(float w, float const* x, int n, float* o) noexcept {
-    for (int i = 0; i < n; ++i)
-      o[i] += w * x[i];
-  }
 
   section_spec s_;
   float* work_;

@@ -17,7 +17,13 @@ struct centered {
   static constexpr char const* name = "centered";
   float const* means = nullptr;  //!< [kv_heads][head_dim], host memory for host calls
   Next next{};
+  //! Floats at `means`; supports() refuses shapes that need more. 0: not stated, the caller vouches for every
+  //! shape, that of a file given to restore included.
+  std::int64_t count = 0;
 
+  constexpr bool fits(int kv_heads, int head_dim) const noexcept {
+    return means == nullptr || count == 0 || static_cast<std::int64_t>(kv_heads) * head_dim <= count;
+  }
   KVCRUMB_API void forward(int head, int head_dim, float* x) const noexcept {
     if (means != nullptr) {
       float const* m = means + static_cast<std::int64_t>(head) * head_dim;
@@ -47,8 +53,8 @@ struct centered {
   std::uint64_t id(int kv_heads, int head_dim) const noexcept {
     std::uint64_t hash = 0xCBF29CE484222325u ^ next.id(kv_heads, head_dim);
     if (means == nullptr) return hash;
-    std::int64_t const count = static_cast<std::int64_t>(kv_heads) * head_dim;
-    for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t const used = static_cast<std::int64_t>(kv_heads) * head_dim;
+    for (std::int64_t i = 0; i < used; ++i) {
       hash = (hash ^ float_bits(means[i])) * 0x100000001B3u;
     }
     return hash;

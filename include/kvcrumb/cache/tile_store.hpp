@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The tiles of a kv_cache: blobs [tile][head] in aligned memory.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kvcrumb/cache/config.hpp"
+#include "kvcrumb/cache/storage.hpp"
+
+namespace kvcrumb::inline v0::detail {
+
+//! Blobs of one layer. The scheme is passed in, it belongs to the cache.
+template <class Scheme>
+struct tile_store {
+  cache_config config{};
+  blob_layout parts{};
+  std::int64_t stride = 0;  //!< bytes from one blob to the next
+  std::int64_t slots = 0;   //!< slots in use, isolated ones included
+  byte_buffer bytes;
+
+  static status make(Scheme const& scheme, cache_config const& config, tile_store& out) {
+    tile_store made;
+    made.config = config;
+    made.parts = scheme.blob(config.shape);
+    if (status const s = resolve_blob_stride(config, made.parts.bytes, made.stride); s != status::ok)
+      return s;
+    out = static_cast<tile_store&&>(made);
+    return status::ok;
+  }
+
+  std::int64_t tiles() const noexcept {
+    return (slots + config.shape.tile_tokens - 1) / config.shape.tile_tokens;
+  }
+  std::byte const* blob(std::int64_t tile, int head) const noexcept {
+    return bytes.data() + (tile * config.kv_heads + head) * stride;
+  }
+  std::byte* blob(std::int64_t tile, int head) noexcept {
+    return bytes.data() + (tile * config.kv_heads + head) * stride;
+  }
+  //! Makes room for `count` slots; bytes of slots that were never written are zero.
+  void reserve(std::int64_t count) {
+    std::int64_t const needed = (count + config.shape.tile_tokens - 1) / config.shape.tile_tokens;
+    std::size_t const size = static_cast<std::size_t>(needed * config.kv_heads * stride);
+    if (size > bytes.size()) bytes.resize(size, std::byte{0});
+  }
+
+  //! Encodes rows [begin, begin + append_tokens) of a store into slots that begin at `slot`; marks valid
+  //! those that are not isolated ([head][row], empty: none). `position` is the first row's, for the tracer.
+  template <storage_float Row, class Tracer>
+  void encode(Scheme const& scheme, std::int64_t slot, row_store<Row> const& rows, int begin,
+              std::span<std::uint8_t const> isolated, std::int64_t position, Tracer& tracer) {
+    constexpr int n = Scheme::append_tokens;
+    int const heads = config.kv_heads, width = config.shape.head_dim;
+    std::int64_t const tile = slot / config.shape.tile_tokens;
+    int const at = static_cast<int>(slot % config.shape.tile_tokens);
+    std::vector<float> k(static_cast<std::size_t>(heads * n) * static_cast<std::size_t>(width)), v(k.size());
+    for (int i = 0; i < heads * n; ++i) {
+      std::int64_t const row = static_cast<std::int64_t>(i) * width;
+      rows.read(i / n, begin + i % n, k.data() + row, v.data() + row);
+    }
+    std::vector<std::byte*> keys, values;
+    for (int head = 0; head < heads; ++head) {
+      std::byte* b = blob(tile, head);
+      keys.push_back(b + parts.key_offset);
+      values.push_back(b + parts.value_offset);
+      for (int i = 0; i < n; ++i) {
+        if (!isolated.empty() && isolated[static_cast<std::size_t>(head * n + i)] != 0) continue;
+        b[parts.mask_offset + (at + i) / 8] |= std::byte{1} << ((at + i) % 8);
+      }
+    }
+    std::uint8_t const* out = isolated.empty() ? nullptr : isolated.data();
+    encode_request const of_keys{k.data(), out, keys.data(), heads, n, at, position};
+    encode_request const of_values{v.data(), out, values.data(), heads, n, at, position};
+    scheme.key.encode(side::key, config.shape, of_keys, tracer);
+    scheme.value.encode(side::value, config.shape, of_values, tracer);
+  }
+
+  //! One slot as floats in the original basis.
+  void decode(Scheme const& scheme, int head, std::int64_t slot, float* key, float* value) const noexcept {
+    std::byte const* b = blob(slot / config.shape.tile_tokens, head);
+    int const at = static_cast<int>(slot % config.shape.tile_tokens);
+    scheme.key.decode_row(side::key, config.shape, head, b + parts.key_offset, at, key);
+    scheme.value.decode_row(side::value, config.shape, head, b + parts.value_offset, at, value);
+  }
+
+  //! Row-independent schemes: makes slots [count, slots) as never written and gives whole tiles back.
+  void truncate(Scheme const& scheme, std::int64_t count) {
+    for (std::int64_t slot = count; slot < slots; ++slot) {
+      int const at = static_cast<int>(slot % config.shape.tile_tokens);
+      for (int head = 0; head < config.kv_heads; ++head) {
+        std::byte* b = blob(slot / config.shape.tile_tokens, head);
+        scheme.key.clear(side::key, config.shape, at, 1, b + parts.key_offset);
+        scheme.value.clear(side::value, config.shape, at, 1, b + parts.value_offset);
+        b[parts.mask_offset + at / 8] &= ~(std::byte{1} << (at % 8));
+      }
+    }
+    slots = count;
+    bytes.resize(static_cast<std::size_t>(tiles() * config.kv_heads * stride));
+  }
+
+  //! A view of one part of the blobs, which begins at `offset`.
+  sections_view<std::byte const> view(std::int64_t offset) const noexcept {
+    return {bytes.data() + offset, stride, stride * config.kv_heads};
+  }
+};
+
+}  // namespace kvcrumb::inline v0::detail
