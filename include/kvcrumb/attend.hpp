@@ -20,8 +20,8 @@ namespace kvcrumb::inline v0 {
 //! nothing is written then. No allocation. Single-threaded: give each thread its own heads or a part of the
 //! tiles (options.part) and join the results with merge_outputs. Cost: one unpacking per (kv head, tile), two
 //! multiply-adds per value and query.
-template <class Scheme, storage_float Row, storage_float Q, class Tracer = null_tracer>
-status attend(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads, int queries,
+template <class Scheme, storage_float Row, row_element Q, class Tracer = null_tracer>
+status attend(cache_view<Scheme, Row> const& view, rows_view<Q> q, int query_heads, int queries,
               rows_view<float> o, float* lse, attention_options const& options, std::span<float> work,
               Tracer&& tracer = Tracer{}) noexcept {
   if (status const s = check_attention(view, q, query_heads, queries, o, options); s != status::ok) return s;

@@ -51,9 +51,9 @@ std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_hea
 }
 
 //! The checks of attend. Also ok for zero queries.
-template <class Scheme, storage_float Row, storage_float Q>
-status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q const> q, int query_heads,
-                       int queries, rows_view<float> o, attention_options const& options) noexcept {
+template <class Scheme, storage_float Row, row_element Q>
+status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q> q, int query_heads, int queries,
+                       rows_view<float> o, attention_options const& options) noexcept {
   if (view.kv_heads < 1 || query_heads < 1 || query_heads % view.kv_heads != 0 || queries < 0) {
     return status::bad_shape;
   }
@@ -73,14 +73,14 @@ namespace detail {
 
 //! Attention of the query heads of one kv head. Tiles accumulate in the value scheme's basis, exact rows in
 //! the original one; two softmax states keep them apart until the end.
-template <class Scheme, storage_float Row, storage_float Q, class Tracer>
+template <class Scheme, storage_float Row, row_element Q, class Tracer>
 struct attention_pass {
   using key_type = typename Scheme::key_type;
   using value_type = typename Scheme::value_type;
   static constexpr bool hooked = tile_hooks<key_type> && tile_hooks<value_type>;
 
   cache_view<Scheme, Row> const& view;
-  rows_view<Q const> q;
+  rows_view<Q> q;
   int ratio;
   int queries;
   attention_options const& options;
@@ -141,7 +141,7 @@ struct attention_pass {
   }
 
   void prepare(int head, int i) const noexcept {
-    Q const* source = q.row(head * ratio + i / queries, i % queries);
+    Q* source = q.row(head * ratio + i / queries, i % queries);
     for (std::int64_t d = 0; d < width(); ++d) {
       query(i)[d] = to_float(source[d]);
       tile_output(i)[d] = exact_output(i)[d] = 0.0f;

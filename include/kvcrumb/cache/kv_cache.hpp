@@ -41,9 +41,8 @@ class kv_cache {
 
   //! Appends `count` tokens: keys and values [kv_heads][count][head_dim] through strided views. Values must
   //! be finite and, after rounding to Row, in its range. The tracer sees what is encoded during this call.
-  template <storage_float T, class Tracer = null_tracer>
-  status append(rows_view<T const> keys, rows_view<T const> values, std::int64_t count,
-                Tracer&& tracer = Tracer{}) {
+  template <row_element K, row_element V, class Tracer = null_tracer>
+  status append(rows_view<K> keys, rows_view<V> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
     push(keys, values, count, tracer);
     return status::ok;
@@ -51,9 +50,8 @@ class kv_cache {
 
   //! The first tokens of an empty cache. With a token pool, the outliers are the smallest scores of all
   //! tokens that will be encoded; the auxiliary pool stays empty. Otherwise the same as append.
-  template <storage_float T, class Tracer = null_tracer>
-  status prefill(rows_view<T const> keys, rows_view<T const> values, std::int64_t count,
-                 Tracer&& tracer = Tracer{}) {
+  template <row_element K, row_element V, class Tracer = null_tracer>
+  status prefill(rows_view<K> keys, rows_view<V> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
     if (size() != 0) return status::not_empty;
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
     if constexpr (Scheme::isolation_type::how == selection::smallest) {
@@ -94,9 +92,9 @@ class kv_cache {
 
   //! Replaces one token: keys and values [kv_heads][1][head_dim]. Row-independent schemes can do so anywhere
   //! but in a pool (not_in_tail there).
-  template <storage_float T>
-  status rewrite(std::int64_t position, rows_view<T const> keys,
-                 rows_view<T const> values) requires(Scheme::row_independent) {
+  template <row_element K, row_element V>
+  status rewrite(std::int64_t position, rows_view<K> keys,
+                 rows_view<V> values) requires(Scheme::row_independent) {
     if (position < 0 || position >= size()) return status::out_of_range;
     if (status const s = check_input(keys, values, 1); s != status::ok) return s;
     std::int64_t const slot = position - sinks_.count;
@@ -204,25 +202,19 @@ class kv_cache {
 
   std::int64_t encoded_end() const noexcept { return sinks_.count + tiles_.slots; }
 
-  template <class T>
-  status check_input(rows_view<T const> const& keys, rows_view<T const> const& values,
-                     std::int64_t count) const {
+  template <class K, class V>
+  status check_input(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count) const {
     if (tiles_.stride == 0 || count < 0) return status::bad_shape;  // stride 0: never created
     if (count > (std::int64_t{1} << 40) || size() > (std::int64_t{1} << 40)) return status::size_overflow;
     int const heads = config().kv_heads, width = config().shape.head_dim;
-    for (auto const* rows : {&keys, &values}) {
-      if (status const s = check_rows(*rows, heads, count, width); s != status::ok) return s;
-    }
-    for (auto const* rows : {&keys, &values}) {
-      if (status const s = detail::check_row_values<Row>(*rows, heads, count, width); s != status::ok)
-        return s;
-    }
-    return status::ok;
+    if (status const s = check_rows(keys, heads, count, width); s != status::ok) return s;
+    if (status const s = check_rows(values, heads, count, width); s != status::ok) return s;
+    if (status const s = detail::check_row_values<Row>(keys, heads, count, width); s != status::ok) return s;
+    return detail::check_row_values<Row>(values, heads, count, width);
   }
 
-  template <class T, class Tracer>
-  void push(rows_view<T const> const& keys, rows_view<T const> const& values, std::int64_t count,
-            Tracer& tracer) {
+  template <class K, class V, class Tracer>
+  void push(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count, Tracer& tracer) {
     window const w = scheme_.flush;
     for (std::int64_t i = 0; i < count; ++i) {
       bool const sink = tiles_.slots == 0 && tail_.count == 0 && sinks_.count < scheme_.isolate.sink_tokens();

@@ -75,8 +75,7 @@ struct outlier_tokens {
   //! One-shot selection: marks the smallest scores among `count` tokens of a prompt, the first at position
   //! `first`.
   template <class T>
-  void preselect(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t first,
-                 std::int64_t count) {
+  void preselect(Isolation const& isolate, rows_view<T> const& keys, std::int64_t first, std::int64_t count) {
     if (count <= 0 || pool.capacity == 0) return;
     preselected.assign(static_cast<std::size_t>(pool.heads * count), 0);
     preselected_first = first;
@@ -85,9 +84,9 @@ struct outlier_tokens {
     for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
       for (std::int64_t i = 0; i < count; ++i) {
         float const score = joint_score(isolate, head, [&](int h) {
-          T const* source = keys.row(h, first + i);
+          T* source = keys.row(h, first + i);
           for (std::size_t d = 0; d < row.size(); ++d)
-            row[d] = to_float(from_float<Row>(to_float(source[d])));
+            row[d] = to_float(convert<Row>(source[d]));
           return row.data();
         });
         tokens[static_cast<std::size_t>(i)] = {score, first + i};

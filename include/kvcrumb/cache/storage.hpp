@@ -29,15 +29,14 @@ struct aligned_allocator {
 using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
 
 //! Ok if every value is finite and stays so when rounded to Row. Cost: one pass.
-template <storage_float Row, storage_float T>
-status check_row_values(rows_view<T const> const& rows, int heads, std::int64_t count,
-                        int head_dim) noexcept {
+template <storage_float Row, row_element T>
+status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count, int head_dim) noexcept {
   for (int head = 0; head < heads; ++head) {
     for (std::int64_t i = 0; i < count; ++i) {
-      T const* row = rows.row(head, i);
+      T* row = rows.row(head, i);
       for (int d = 0; d < head_dim; ++d) {
         if (!is_finite(row[d])) return status::not_finite;
-        if (!is_finite(from_float<Row>(to_float(row[d])))) return status::out_of_range;
+        if (!is_finite(convert<Row>(row[d]))) return status::out_of_range;
       }
     }
   }
@@ -84,22 +83,21 @@ struct row_store {
     *this = static_cast<row_store&&>(larger);
   }
   //! Appends token i of strided input rows, rounded to Row.
-  template <class T>
-  void push(rows_view<T const> const& k, rows_view<T const> const& v, std::int64_t i) {
+  template <class K, class V>
+  void push(rows_view<K> const& k, rows_view<V> const& v, std::int64_t i) {
     reserve(count + 1);
     ++count;
     put(count - 1, k, v, i);
   }
   //! Overwrites row `at` by token i of strided input rows, rounded to Row.
-  template <class T>
-  void put(std::int64_t at, rows_view<T const> const& k, rows_view<T const> const& v,
-           std::int64_t i) noexcept {
+  template <class K, class V>
+  void put(std::int64_t at, rows_view<K> const& k, rows_view<V> const& v, std::int64_t i) noexcept {
     for (int h = 0; h < heads; ++h) {
-      T const* from_key = k.row(h, i);
-      T const* from_value = v.row(h, i);
+      K const* from_key = k.row(h, i);
+      V const* from_value = v.row(h, i);
       for (int d = 0; d < head_dim; ++d) {
-        key(h, at)[d] = from_float<Row>(to_float(from_key[d]));
-        value(h, at)[d] = from_float<Row>(to_float(from_value[d]));
+        key(h, at)[d] = convert<Row>(from_key[d]);
+        value(h, at)[d] = convert<Row>(from_value[d]);
       }
     }
   }

@@ -77,6 +77,7 @@ struct affine {
   static constexpr affine_options options = Options;
   using param_type = Param;
   using statistics = range_statistics;
+  static constexpr bool any_order = true;
 
   static constexpr void describe(description& d) noexcept {
     constexpr char const* rounds[] = {"half_even", "half_up", "half_away", "floor_cell"};
@@ -98,6 +99,8 @@ struct affine {
   //! Rounded parameters of a group of n values.
   KVCRUMB_API group_params fit(statistics s, int /*n*/) const noexcept {
     if (!s.finite) return poisoned_params();
+    s.low = add_rn(s.low, 0.0f);  // -0 becomes +0: the sign of zero would depend on order and fast-math flags
+    s.high = add_rn(s.high, 0.0f);
     float const cells = static_cast<float>(Options.round == rounding::floor_cell ? levels + 1 : levels);
     if constexpr (Options.zero == zero_form::minimum) {
       float const minimum = Options.params == param_rounding::outward
@@ -113,7 +116,7 @@ struct affine {
       float point = div_rn(mul_rn(-static_cast<float>(levels), s.low), range);
       if constexpr (Options.zero == zero_form::point_rounded) point = round_half_even(point);
       float const largest = max_finite<Param>;
-      if (!(scale > 0.0f) || !is_finite_bits(point) || point > largest || point < -largest)
+      if (!is_positive_bits(scale) || !is_finite_bits(point) || point > largest || point < -largest)
         return constant(s);
       return {{scale, to_float(from_float<Param>(point))}, range};
     }
@@ -121,7 +124,7 @@ struct affine {
 
   KVCRUMB_API unsigned encode(float x, group_params const& p) const noexcept {
     float const scale = p.value[0];
-    if (!(scale > 0.0f)) return 0u;  // constant group, or NaN parameters
+    if (!is_positive_bits(scale)) return 0u;  // constant group, or NaN parameters
     float t;
     if constexpr (Options.zero != zero_form::minimum) {
       t = add_rn(div_rn(x, scale), p.value[1]);
@@ -131,7 +134,7 @@ struct affine {
       t = step(div_rn(step(sub_rn(step(x), p.value[1])), scale));
     }
     float const top = static_cast<float>(levels);
-    if (!(t > 0.0f)) return 0u;
+    if (!is_positive_bits(t)) return 0u;
     if (t >= top) return static_cast<unsigned>(levels);
     float const rounded = round_to_code(t);
     return static_cast<unsigned>(rounded > top ? top : rounded);
@@ -183,7 +186,7 @@ struct affine {
   //! magnitude.
   KVCRUMB_API static group_params constant(statistics s) noexcept {
     float const value = -s.low > s.high ? s.low : s.high;
-    float const magnitude = to_float(from_float_saturate<Param>(value < 0.0f ? -value : value));
+    float const magnitude = to_float(from_float_saturate<Param>(absolute(value)));
     return {{magnitude, value < 0.0f ? 1.0f : 0.0f}, 0.0f};
   }
 };

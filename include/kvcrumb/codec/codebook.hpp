@@ -43,7 +43,7 @@ struct codebook {
     bool finite = true;
   };
   KVCRUMB_API statistics lift(float x) const noexcept {
-    float const m = x < 0.0f ? -x : x;
+    float const m = absolute(x);
     return {Scale == codebook_scale::absmax ? m : mul_rn(x, x), is_finite_bits(x)};
   }
   KVCRUMB_API static statistics merge(statistics a, statistics b) noexcept {
@@ -59,7 +59,7 @@ struct codebook {
     return {{to_float(from_float_saturate<Param>(unit_value)), 0.0f}, 0.0f};
   }
   KVCRUMB_API unsigned encode(float x, group_params const& p) const noexcept {
-    return table.nearest(p.value[0] > 0.0f ? div_rn(x, p.value[0]) : 0.0f);
+    return table.nearest(is_positive_bits(p.value[0]) ? div_rn(x, p.value[0]) : 0.0f);
   }
   KVCRUMB_API float unit(unsigned code) const noexcept { return table.level(code); }
   KVCRUMB_API linear_params linear(group_params const& p) const noexcept { return {p.value[0], 0.0f}; }

@@ -55,11 +55,18 @@ KVCRUMB_API float decode(C const& c, unsigned code, group_params const& p) noexc
   return add_rn(mul_rn(l.gain, c.unit(code)), l.bias);
 }
 
-//! Statistics of n >= 1 values in tree order (which matters only to codecs that sum).
+//! Statistics of n >= 1 values: in tree order, unless the codec says that its merge is exact in any order.
 template <codec C>
 KVCRUMB_API typename C::statistics collect(C const& c, float const* x, int n) noexcept {
-  return tree_fold(
-      n, [&](int i) { return c.lift(x[i]); }, [](auto a, auto b) { return C::merge(a, b); });
+  if constexpr (requires { C::any_order; }) {
+    typename C::statistics total = c.lift(x[0]);
+    for (int i = 1; i < n; ++i)
+      total = C::merge(total, c.lift(x[i]));
+    return total;
+  } else {
+    return tree_fold(
+        n, [&](int i) { return c.lift(x[i]); }, [](auto a, auto b) { return C::merge(a, b); });
+  }
 }
 
 //! Minimum and maximum; a NaN or infinity anywhere makes `finite` false.

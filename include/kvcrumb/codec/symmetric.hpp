@@ -29,6 +29,7 @@ struct symmetric {
   static constexpr int planes = 1;
   static constexpr int levels = (1 << Bits) - 1;
   static constexpr int offset = 1 << (Bits - 1);
+  static constexpr bool any_order = true;
   using param_type = Param;
 
   static constexpr void describe(description& d) noexcept {
@@ -42,34 +43,37 @@ struct symmetric {
   };
   KVCRUMB_API statistics lift(float x) const noexcept { return {x, is_finite_bits(x)}; }
   KVCRUMB_API static statistics merge(statistics a, statistics b) noexcept {
-    return {magnitude(b.extreme) > magnitude(a.extreme) ? b.extreme : a.extreme, a.finite && b.finite};
+    return {absolute(b.extreme) > absolute(a.extreme) ? b.extreme : a.extreme, a.finite && b.finite};
   }
 
   KVCRUMB_API group_params fit(statistics s, int /*n*/) const noexcept {
     if (!s.finite) return poisoned_params();
     if constexpr (Rule == symmetric_rule::absmax) {
       float const scale =
-          to_float(from_float_up<Param>(div_rn(magnitude(s.extreme), static_cast<float>(offset - 1))));
+          to_float(from_float_up<Param>(div_rn(absolute(s.extreme), static_cast<float>(offset - 1))));
       return {{scale, 0.0f}, 0.0f};
     } else {
-      float const d =
-          Rule == symmetric_rule::ggml_q8_0 ? div_rn(magnitude(s.extreme), 127.0f) : div_rn(s.extreme, -8.0f);
-      float const inverse = d != 0.0f ? div_rn(1.0f, d) : 0.0f;
-      return {{to_float(from_float_saturate<Param>(d)), 0.0f}, inverse};
+      // ggml's search starts at +0, so the extreme of a block of zeros of either sign is +0.
+      float const d = Rule == symmetric_rule::ggml_q8_0 ? div_rn(absolute(s.extreme), 127.0f)
+                                                        : div_rn(add_rn(s.extreme, 0.0f), -8.0f);
+      // Bits, not d != 0: under fast-math the comparison lets a compiler replace -0 by +0. The inverse is
+      // infinite for |d| <= 2^-128, which is stored as 0.
+      float const inverse = is_positive_bits(absolute(d)) ? div_rn(1.0f, d) : 0.0f;
+      return {{to_float(from_float_saturate<Param>(d)), 0.0f}, is_finite_bits(inverse) ? inverse : 0.0f};
     }
   }
 
   KVCRUMB_API unsigned encode(float x, group_params const& p) const noexcept {
     if constexpr (Rule == symmetric_rule::ggml_q4_0) {
       float const t = add_rn(mul_rn(x, p.work), 8.5f);
-      if (!(t > 0.0f)) return is_finite_bits(p.work) && p.work != 0.0f ? 0u : 8u;
+      if (!is_positive_bits(t)) return is_finite_bits(p.work) && p.work != 0.0f ? 0u : 8u;
       return t >= 15.0f ? 15u : static_cast<unsigned>(t);
     } else {
       float t;
       if constexpr (Rule == symmetric_rule::ggml_q8_0) {
         t = round_half_away(mul_rn(x, p.work));
       } else {
-        if (!(p.value[0] > 0.0f)) return static_cast<unsigned>(offset);
+        if (!is_positive_bits(p.value[0])) return static_cast<unsigned>(offset);
         t = round_half_even(div_rn(x, p.value[0]));
       }
       float const top = static_cast<float>(offset - 1);
@@ -84,9 +88,6 @@ struct symmetric {
     return static_cast<float>(static_cast<int>(code) - offset);
   }
   KVCRUMB_API linear_params linear(group_params const& p) const noexcept { return {p.value[0], 0.0f}; }
-
- private:
-  KVCRUMB_API static float magnitude(float x) noexcept { return x < 0.0f ? -x : x; }
 };
 
 //! Values kept as storage floats without parameters: fp16, bf16 or e4m3 bits are the code. Values beyond the

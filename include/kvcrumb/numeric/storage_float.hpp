@@ -7,6 +7,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include "kvcrumb/numeric/bfloat16.hpp"
 #include "kvcrumb/numeric/float16.hpp"
@@ -19,6 +20,10 @@ namespace kvcrumb::inline v0 {
 template <class T>
 concept storage_float = std::same_as<T, float> || std::same_as<T, float16> || std::same_as<T, bfloat16> ||
     std::same_as<T, float8_e4m3>;
+
+//! An element of rows that are read: a stored float, const or not.
+template <class T>
+concept row_element = storage_float<std::remove_const_t<T>>;
 
 //! Constants of IEEE 754 binary32, magnitudes without the sign bit.
 template <>
@@ -143,6 +148,16 @@ template <storage_float T>
     return "bf16";
   } else {
     return "e4m3";
+  }
+}
+
+//! The value of another stored type nearest to x; the same bits where the types are equal.
+template <storage_float To, storage_float From>
+[[nodiscard]] KVCRUMB_API constexpr To convert(From x) noexcept {
+  if constexpr (std::same_as<To, From>) {
+    return x;
+  } else {
+    return from_float<To>(to_float(x));
   }
 }
 

@@ -87,7 +87,7 @@ struct token_pool {
 
 //! Checks capacities: none negative or above max_isolated.
 template <isolation Policy>
-status check_isolation(Policy const& i) noexcept {
+status check_isolation(Policy i) noexcept {
   for (int const n : {i.sink_tokens(), i.pool_capacity(), i.aux_capacity()}) {
     if (n < 0 || n > max_isolated) return status::bad_window;
   }

@@ -24,18 +24,19 @@ inline constexpr std::array<double, 16> nf4_levels{
     0.07958029955625534,  0.16093020141124725,  0.24611230194568634,  0.33791524171829224,
     0.44070982933044434,  0.5626170039176941,   0.7229568362236023,   1.0};
 
-//! The 15 published thresholds, the midpoints of neighbouring levels. They are used rounded to fp32.
+//! The 15 published thresholds, the midpoints of neighbouring levels. They are fp32 literals: most midpoints lie between
+//! two fp32 numbers, and the printed decimals, not the exact midpoints, decide which of the two is meant.
 inline constexpr std::array<double, 15> nf4_thresholds{
-    -0.8480964004993439,  -0.6106329262256622,  -0.4599952697753906,   -0.33967943489551544,
-    -0.23460740596055984, -0.13791173323988914, -0.045525018125772476, 0.03979014977812767,
-    0.1202552504837513,   0.2035212516784668,   0.2920137718319893,    0.3893125355243683,
-    0.5016634166240692,   0.6427869200706482,   0.8614784181118011};
+    -0.8480964004993439f,  -0.6106329262256622f,  -0.4599952697753906f,   -0.33967943489551544f,
+    -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
+    0.1202552504837513f,   0.2035212516784668f,   0.2920137718319893f,    0.3893125355243683f,
+    0.5016634166240692f,   0.6427869200706482f,   0.8614784181118011f};
 
 //! Code of a number that was divided by its block's constant: how many thresholds lie strictly below it.
 [[nodiscard]] inline int nf4_code(double ratio) {
   int code = 0;
   for (double const threshold : nf4_thresholds) {
-    if (ratio > to_fp32(threshold)) { ++code; }
+    if (ratio > threshold) { ++code; }
   }
   return code;
 }

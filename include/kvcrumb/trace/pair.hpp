@@ -27,5 +27,8 @@ struct tracer_pair {
     if constexpr (traces_scores<Second>) second.on_score(c, logit);
   }
 };
+// clang++ 14 deduces no aggregates by itself.
+template <tracer First, tracer Second>
+tracer_pair(First&, Second&) -> tracer_pair<First, Second>;
 
 }  // namespace kvcrumb::inline v0

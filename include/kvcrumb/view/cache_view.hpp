@@ -11,7 +11,7 @@ namespace kvcrumb::inline v0 {
 //! Consecutive full-precision rows: the first has sequence position `first`.
 template <storage_float Row>
 struct exact_rows {
-  rows_view<Row const> keys, values;
+  rows_view<Row const> keys{}, values{};
   std::int64_t first = 0;
   std::int64_t count = 0;
 };
@@ -20,7 +20,7 @@ struct exact_rows {
 //! counts[head] of them. Null counts: empty.
 template <storage_float Row>
 struct isolated_rows {
-  rows_view<Row const> keys, values;
+  rows_view<Row const> keys{}, values{};
   std::int64_t const* positions = nullptr;
   std::int64_t stride_positions = 0;
   std::int32_t const* counts = nullptr;
@@ -34,12 +34,12 @@ struct cache_view {
   tile_shape shape{};
   int kv_heads = 0;
   std::int64_t tokens = 0;  //!< sequence length
-  exact_rows<Row> sinks;    //!< positions [0, sinks.count)
-  sections_view<std::byte const> keys, values, masks;
+  exact_rows<Row> sinks{};  //!< positions [0, sinks.count)
+  sections_view<std::byte const> keys{}, values{}, masks{};
   std::int64_t tile_first = 0;   //!< position of slot 0 of tile 0
   std::int64_t tile_tokens = 0;  //!< slots in use, the last tile may be ragged
-  isolated_rows<Row> pool, aux;
-  exact_rows<Row> tail;  //!< the newest tokens
+  isolated_rows<Row> pool{}, aux{};
+  exact_rows<Row> tail{};  //!< the newest tokens
 
   constexpr std::int64_t tiles() const noexcept {
     return (tile_tokens + shape.tile_tokens - 1) / shape.tile_tokens;

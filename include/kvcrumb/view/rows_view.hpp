@@ -17,6 +17,10 @@ struct rows_view {
   std::int64_t stride_head = 0;
   std::int64_t stride_token = 0;
 
+  //! The same rows, read-only.
+  KVCRUMB_API constexpr rows_view<T const> read_only() const noexcept {
+    return {data, stride_head, stride_token};
+  }
   KVCRUMB_API constexpr T* row(std::int64_t head, std::int64_t token) const noexcept {
     return data + head * stride_head + token * stride_token;
   }
@@ -60,6 +64,11 @@ struct sections_view {
     std::int64_t const index = block_table == nullptr ? tile : block_table[tile];
     return data + head * stride_head + index * stride_tile;
   }
-};
+  //! The same sections, read-only. (A template, because nvcc 13.0 warns of a conversion to the same type
+  //! otherwise.)
+  template <class To>
+    requires(std::is_same_v<To, Byte const> && !std::is_const_v<Byte>)
+  KVCRUMB_API constexpr operator sections_view<To>() const noexcept {
+    return {data, stride_head, stride_tile, block_table};
 
-}  // namespace kvcrumb::inline v0
+  }  // namespace kvcrumb::inline v0
