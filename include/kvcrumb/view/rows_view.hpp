@@ -70,5 +70,7 @@ struct sections_view {
     requires(std::is_same_v<To, Byte const> && !std::is_const_v<Byte>)
   KVCRUMB_API constexpr operator sections_view<To>() const noexcept {
     return {data, stride_head, stride_tile, block_table};
+  }
+};
 
-  }  // namespace kvcrumb::inline v0
+}  // namespace kvcrumb::inline v0
