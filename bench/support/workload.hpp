@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -51,8 +52,9 @@ inline void require(kvcrumb::status s, char const* what) {
   std::exit(EXIT_FAILURE);
 }
 
-//! Keys and values of at least `bytes` fp16 bytes together, nearly normal (sum of four uniform numbers), the same in
-//! every run. Times of these schemes do not depend on the data, but for the number of evicted outliers.
+//! Keys and values of at least `bytes` fp16 bytes together, nearly normal (sum of four uniform numbers), the
+//! same in every run. Times of these schemes do not depend on the data, but for the number of evicted
+//! outliers.
 struct random_rows {
   std::vector<kvcrumb::float16> keys, values;
 
@@ -63,7 +65,8 @@ struct random_rows {
         state = state * 6364136223846793005u + 1442695040888963407u;
         std::uint64_t const bits = state ^ (state >> 29);
         int sum = 0;
-        for (int i = 0; i < 4; ++i) sum += static_cast<int>((bits >> (16 * i)) & 0xFFFF);
+        for (int i = 0; i < 4; ++i)
+          sum += static_cast<int>((bits >> (16 * i)) & 0xFFFF);
         x = kvcrumb::from_float<kvcrumb::float16>(static_cast<float>(sum - 2 * 65536) / 37837.0f);
       }
     }
@@ -74,7 +77,8 @@ struct random_rows {
 inline random_rows const& rows_for(problem const& p) {
   static std::unique_ptr<random_rows> rows;
   std::int64_t const bytes = std::max(4 * last_level_cache_bytes(), 2 * p.values());
-  if (!rows || static_cast<std::int64_t>(rows->keys.size()) * 4 < bytes) rows = std::make_unique<random_rows>(bytes);
+  if (!rows || static_cast<std::int64_t>(rows->keys.size()) * 4 < bytes)
+    rows = std::make_unique<random_rows>(bytes);
   return *rows;
 }
 
@@ -97,16 +101,29 @@ inline stream_bandwidth& measured_stream() {
   return stream;
 }
 
-//! The counters of every benchmark: `bytes` are those that one iteration must read.
-//! stream_1t_pct and stream_all_pct compare bytes per second with the streaming reads of one and of all threads.
-inline void report(benchmark::State& state, problem const& p, double bytes, double bits_per_value) {
+//! Processor seconds of this process; started where the loop of a benchmark starts.
+class cpu_clock {
+ public:
+  double seconds() const { return static_cast<double>(std::clock() - start_) / CLOCKS_PER_SEC; }
+
+ private:
+  std::clock_t start_ = std::clock();
+};
+
+//! The counters of every benchmark, in processor time as Google Benchmark's own rates. `bytes` are those that
+//! one iteration must read. percent_of_stream compares them with the streaming reads of all threads of this
+//! machine, percent_of_stream_1t with those of one thread, which is what a benchmark of one thread could
+//! reach.
+inline void report(benchmark::State& state, problem const& p, double bytes, double bits_per_value,
+                   double seconds) {
   using benchmark::Counter;
-  auto const rate = Counter::kIsIterationInvariantRate;
-  state.counters["bytes_per_second"] = Counter(bytes, rate, Counter::kIs1024);
-  state.counters["tokens_per_second"] = Counter(static_cast<double>(p.tokens), rate);
+  double const rate = bytes * static_cast<double>(state.iterations()) / seconds;
+  state.SetBytesProcessed(static_cast<std::int64_t>(bytes) * state.iterations());
+  state.counters["tokens_per_second"] =
+      Counter(static_cast<double>(p.tokens), Counter::kIsIterationInvariantRate);
   state.counters["bits_per_value"] = bits_per_value;
-  state.counters["stream_1t_pct"] = Counter(100.0 * bytes / measured_stream().one_thread, rate);
-  state.counters["stream_all_pct"] = Counter(100.0 * bytes / measured_stream().all_threads, rate);
+  state.counters["percent_of_stream"] = 100.0 * rate / measured_stream().all_threads;
+  state.counters["percent_of_stream_1t"] = 100.0 * rate / measured_stream().one_thread;
 }
 
 inline std::string name_of(char const* what, char const* scheme, problem const& p) {
@@ -123,15 +140,18 @@ inline std::string processor_name() {
   return "unknown";
 }
 
-//! Body of main: measures the bandwidth, unless only the list is wanted, and runs the registered benchmarks. Three
-//! repetitions of 0.2 s each, of which the statistics are printed, if the command line does not say otherwise.
+//! Body of main: measures the bandwidth, unless only the list is wanted, and runs the registered benchmarks.
+//! Three repetitions of 0.2 s each, of which the statistics are printed, if the command line does not say
+//! otherwise.
 inline int run_benchmarks(int argc, char** argv) {
   bool only_list = false;
-  for (int i = 1; i < argc; ++i) only_list |= std::string_view(argv[i]).starts_with("--benchmark_list_tests");
+  for (int i = 1; i < argc; ++i)
+    only_list |= std::string_view(argv[i]).starts_with("--benchmark_list_tests");
   std::string defaults[] = {"--benchmark_min_time=0.2", "--benchmark_repetitions=3",
                             "--benchmark_report_aggregates_only=true"};
   std::vector<char*> arguments{argv[0]};
-  for (std::string& text : defaults) arguments.push_back(text.data());
+  for (std::string& text : defaults)
+    arguments.push_back(text.data());
   arguments.insert(arguments.end(), argv + 1, argv + argc);
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
@@ -139,8 +159,9 @@ inline int run_benchmarks(int argc, char** argv) {
   if (!only_list) {
     measured_stream() = measure_stream_bandwidth();
     char text[96];
-    std::snprintf(text, sizeof text, "%.2f GB/s one thread, %.2f GB/s %u threads", measured_stream().one_thread * 1e-9,
-                  measured_stream().all_threads * 1e-9, std::max(1u, std::thread::hardware_concurrency()));
+    std::snprintf(text, sizeof text, "%.2f GB/s one thread, %.2f GB/s %u threads",
+                  measured_stream().one_thread * 1e-9, measured_stream().all_threads * 1e-9,
+                  std::max(1u, std::thread::hardware_concurrency()));
     benchmark::AddCustomContext("streaming_read", text);
     benchmark::AddCustomContext("streaming_read_buffer_MiB", std::to_string(uncached_bytes() >> 20));
     benchmark::AddCustomContext("cpu_model", processor_name());

@@ -94,7 +94,9 @@ kvcrumb::status ask(kvcrumb::kv_cache<Scheme> const& cache, recorded_layer const
   std::vector<float> output(static_cast<std::size_t>(heads * queries * width));
   std::vector<double> logits(static_cast<std::size_t>(heads * queries * layer.tokens),
                              -std::numeric_limits<double>::infinity());
-  bool const consecutive = exact.positions.back() - exact.positions.front() == queries - 1;
+  bool const consecutive =
+      std::adjacent_find(exact.positions.begin(), exact.positions.end(),
+                         [](auto a, auto b) { return b != a + 1; }) == exact.positions.end();
   std::int64_t const step = consecutive ? queries : 1;
   auto const view = cache.view();
   std::vector<float> work(static_cast<std::size_t>(attend_workspace(view, heads, static_cast<int>(step))));

@@ -63,7 +63,11 @@ void append_chunk(std::string& out, std::string_view type, std::string_view data
 std::string number(double x) {
   double const size = std::fabs(x);
   if (size == 0) return "0";
-  if (size >= 1e6 || size < 1e-3) return fmt::format("{:.1e}", x);
+  if (size >= 1e6 || size < 1e-3) {
+    std::string text = fmt::format("{:.1e}", x);
+    if (std::size_t const at = text.find(".0e"); at != std::string::npos) text.erase(at, 2);
+    return text;
+  }
   if (size >= 100) return fmt::format("{:.0f}", x);
   return fmt::format("{:.3g}", x);
 }

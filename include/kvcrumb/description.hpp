@@ -44,4 +44,14 @@ struct description {
   }
 };
 
+//! Adds what T says of itself: T::describe(d) if it has one, else T::name.
+template <class T>
+constexpr void describe_as(description& d) noexcept {
+  if constexpr (requires { T::describe(d); }) {
+    T::describe(d);
+  } else {
+    d << T::name;
+  }
+}
+
 }  // namespace kvcrumb::inline v0

@@ -65,7 +65,20 @@ status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q> q, int 
   if (options.first_query > std::int64_t{1} << 60) return status::out_of_range;
   if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile)
     return status::out_of_range;
+  if (options.sink_logits != nullptr) {
+    for (int head = 0; head < query_heads; ++head) {
+      float const sink = options.sink_logits[head];
+      if (is_nan_bits(sink) || sink > max_finite<float>) return status::not_finite;
+    }
+  }
   if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
+  for (int row = 0; row < query_heads * queries; ++row) {
+    Q* values = q.row(row / queries, row % queries);
+    for (int d = 0; d < view.shape.head_dim; ++d) {
+      if (!is_finite(values[d])) return status::not_finite;
+      if (absolute(to_float(values[d])) > max_query_magnitude) return status::out_of_range;
+    }
+  }
   return check_rows(o, query_heads, queries, view.shape.head_dim);
 }
 
@@ -119,7 +132,9 @@ struct attention_pass {
   float logit(float score) const noexcept {
     float const scale =
         options.softmax_scale != 0.0f ? options.softmax_scale : 1.0f / ::sqrtf(static_cast<float>(width()));
-    float const s = score * scale;
+    float s = score * scale;
+    if (s > max_finite<float>) s = max_finite<float>;
+    if (s < -max_finite<float>) s = -max_finite<float>;
     return options.soft_cap > 0.0f ? options.soft_cap * ::tanhf(s / options.soft_cap) : s;
   }
 

@@ -57,8 +57,8 @@ inline std::uint32_t header_checksum(file_header header) noexcept {
   return crc32(bytes);
 }
 
-//! Reads and checks the header at the beginning of `file`: magic, version, sizes, header checksum. The
-//! payload is not looked at. `header` is untouched unless ok.
+//! Reads and checks the header at the beginning of `file`: magic, version, sizes, header checksum, texts,
+//! zero padding. The payload is not looked at. `header` is untouched unless ok.
 inline status read_header(std::span<std::byte const> file, file_header& header) noexcept {
   if (file.size() < sizeof(file_header::magic)) return status::truncated;
   if (std::memcmp(file.data(), file_header::expected_magic, sizeof(file_header::magic)) != 0) {
@@ -75,6 +75,7 @@ inline status read_header(std::span<std::byte const> file, file_header& header) 
       !terminated(h.isolation_text) || !terminated(h.row_type)) {
     return status::bad_header;
   }
+  if (std::memcmp(h.reserved, file_header{}.reserved, sizeof h.reserved) != 0) return status::bad_header;
   header = h;
   return status::ok;
 }

@@ -117,6 +117,7 @@ class kv_cache {
 
   //! Forgets every token and gives the memory back.
   void clear() {
+    if (tiles_.stride == 0) return;  // a default-constructed cache
     kv_cache empty;
     if (create(scheme_, config(), empty) == status::ok) *this = static_cast<kv_cache&&>(empty);
   }

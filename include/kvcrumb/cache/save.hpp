@@ -17,17 +17,23 @@ class cache_file {
  public:
   using cache_type = kv_cache<Scheme, Row>;
 
-  //! Bytes that save() writes.
+  //! Bytes that save() writes; 0 for a cache that was never created.
   static std::int64_t size(cache_type const& c) noexcept {
+    if (c.tiles_.stride == 0) return 0;
     counter n;
     visit(c, n);
     return static_cast<std::int64_t>(sizeof(file_header)) + n.bytes;
   }
 
   //! Writes the cache to the beginning of `file`. buffer_too_small if it does not hold size(cache) bytes;
-  //! bad_shape for a cache that was never created.
+  //! bad_shape for a cache that was never created, size_overflow if the scheme's description is too long.
   static status save(cache_type const& c, std::span<std::byte> file) {
     if (c.tiles_.stride == 0) return status::bad_shape;
+    description key, value;
+    c.scheme_.key.describe(key);
+    c.scheme_.value.describe(value);
+    constexpr int capacity = sizeof(file_header::key_text);
+    if (key.length >= capacity || value.length >= capacity) return status::size_overflow;
     std::int64_t const total = size(c);
     if (static_cast<std::int64_t>(file.size()) < total) return status::buffer_too_small;
     writer w{file.data() + sizeof(file_header)};
@@ -165,9 +171,7 @@ class cache_file {
     description key, value, isolated;
     c.scheme_.key.describe(key);
     c.scheme_.value.describe(value);
-    isolated << Scheme::isolation_type::name;
-    if constexpr (requires { c.scheme_.isolate.measure.name; })
-      isolated << " " << c.scheme_.isolate.measure.name;
+    describe_as<typename Scheme::isolation_type>(isolated);
     copy_text(h.key_text, key.text);
     copy_text(h.value_text, value.text);
     copy_text(h.isolation_text, isolated.text);
@@ -203,9 +207,11 @@ class cache_file {
         (Scheme::isolation_type::how != selection::listed && h.listed_count != 0)) {
       return status::bad_header;
     }
+    // Blocks leave the tail whole; only row-independent schemes can drop part of one again.
+    std::int64_t const unit = Scheme::row_independent ? 1 : h.block > 0 ? h.block : h.tile_slots + 1;
     std::int64_t const per_tile = h.blob_bytes * h.kv_heads;
     std::int64_t const tiles = (h.tile_slots + h.tile_tokens - 1) / h.tile_tokens;
-    if (tiles > payload / per_tile || h.tile_slots % Scheme::append_tokens != 0) return status::bad_header;
+    if (tiles > payload / per_tile || h.tile_slots % unit != 0) return status::bad_header;
     if (h.block > 0 && h.tail_count >= static_cast<std::int64_t>(h.recent) + h.block)
       return status::bad_header;
     if (h.tile_slots + h.tail_count > 0 && h.sink_count != h.sink_capacity) return status::bad_header;

@@ -28,7 +28,7 @@ struct aligned_allocator {
 
 using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
 
-//! Ok if every value is finite and stays so when rounded to Row. Cost: one pass.
+//! Ok if every value is finite and, rounded to Row, at most max_row_magnitude. Cost: one pass.
 template <storage_float Row, row_element T>
 status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count, int head_dim) noexcept {
   for (int head = 0; head < heads; ++head) {
@@ -36,7 +36,7 @@ status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count,
       T* row = rows.row(head, i);
       for (int d = 0; d < head_dim; ++d) {
         if (!is_finite(row[d])) return status::not_finite;
-        if (!is_finite(convert<Row>(row[d]))) return status::out_of_range;
+        if (absolute(to_float(convert<Row>(row[d]))) > max_row_magnitude) return status::out_of_range;
       }
     }
   }

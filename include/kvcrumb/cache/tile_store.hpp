@@ -101,7 +101,8 @@ struct tile_store {
 
   //! A view of one part of the blobs, which begins at `offset`.
   sections_view<std::byte const> view(std::int64_t offset) const noexcept {
-    return {bytes.data() + offset, stride, stride * config.kv_heads};
+    std::byte const* first = bytes.empty() ? nullptr : bytes.data() + offset;  // null + offset is undefined
+    return {first, stride, stride * config.kv_heads};
   }
 };
 

@@ -26,8 +26,7 @@ struct codebook {
   Table table{};
 
   static constexpr void describe(description& d) noexcept {
-    d << name << bits << (Scale == codebook_scale::absmax ? "(absmax," : "(rms,") << storage_name<Param>()
-      << ")";
+    d << name << (Scale == codebook_scale::absmax ? "(absmax," : "(rms,") << storage_name<Param>() << ")";
   }
   //! FNV-1a over the levels of a caller's table.
   std::uint64_t id() const noexcept requires requires(Table t) { t.levels; }

@@ -33,7 +33,9 @@ struct symmetric {
   using param_type = Param;
 
   static constexpr void describe(description& d) noexcept {
-    d << name << bits << "(" << storage_name<Param>() << ")";
+    d << name;
+    if constexpr (Rule == symmetric_rule::absmax) d << bits;  // the others carry it in their name
+    d << "(" << storage_name<Param>() << ")";
   }
 
   //! The signed value of largest magnitude; the first one of equals.

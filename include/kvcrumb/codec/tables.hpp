@@ -170,7 +170,14 @@ struct e2m1_table {
 template <int Bits>
 struct user_table {
   static_assert(Bits >= 1 && Bits <= 8, "kvcrumb::user_table: Bits must be in [1, 8]");
-  static constexpr char const* name = "user";
+  static constexpr char const* name = Bits == 1   ? "user1"
+                                      : Bits == 2 ? "user2"
+                                      : Bits == 3 ? "user3"
+                                      : Bits == 4 ? "user4"
+                                      : Bits == 5 ? "user5"
+                                      : Bits == 6 ? "user6"
+                                      : Bits == 7 ? "user7"
+                                                  : "user8";
   static constexpr int bits = Bits;
   float levels[1 << Bits] = {};
 

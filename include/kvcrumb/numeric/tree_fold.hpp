@@ -6,13 +6,13 @@
 
 namespace kvcrumb::inline v0 {
 
-//! leaf(0) + leaf(1) + ... + leaf(n - 1), 1 <= n < 65536, merged as a balanced tree over neighbouring pairs:
+//! leaf(0) + leaf(1) + ... + leaf(n - 1), 1 <= n <= 65536, merged as a balanced tree over neighbouring pairs:
 //! ((0+1)+(2+3))+((4+5)+...). A warp gets the same value by a butterfly over xor 1, 2, 4, ... with missing
 //! leaves simply absent. This is the order of every sum that decides a byte.
 template <class Leaf, class Merge>
 KVCRUMB_API auto tree_fold(int n, Leaf leaf, Merge merge) noexcept {
   using node_type = decltype(leaf(0));
-  node_type stack[16] = {};  // stack[i] holds a complete subtree of 2^i leaves
+  node_type stack[17] = {};  // stack[i] holds a complete subtree of 2^i leaves
   unsigned full = 0;
   for (int i = 0; i < n; ++i) {
     node_type node = leaf(i);
@@ -26,7 +26,7 @@ KVCRUMB_API auto tree_fold(int n, Leaf leaf, Merge merge) noexcept {
   while (((full >> level) & 1u) == 0)
     ++level;
   node_type total = stack[level];
-  for (++level; level < 16; ++level) {
+  for (++level; level < 17; ++level) {
     if (((full >> level) & 1u) != 0) total = merge(stack[level], total);
   }
   return total;

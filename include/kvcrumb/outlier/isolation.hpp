@@ -72,6 +72,10 @@ template <token_score Score = l1_score>
 struct token_pool {
   static constexpr char const* name = "token_pool";
   static constexpr selection how = selection::smallest;
+  static constexpr void describe(description& d) noexcept {
+    d << name << " ";
+    describe_as<Score>(d);
+  }
   int capacity = 3;
   int auxiliary = 32;
   pool_scope across = pool_scope::per_head;

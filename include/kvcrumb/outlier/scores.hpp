@@ -4,6 +4,7 @@
 
 #include <concepts>
 
+#include "kvcrumb/description.hpp"
 #include "kvcrumb/numeric/tree_fold.hpp"
 
 namespace kvcrumb::inline v0 {
@@ -53,6 +54,10 @@ struct absmax_score {
 template <token_score Score>
 struct negated {
   static constexpr char const* name = "negated";
+  static constexpr void describe(description& d) noexcept {
+    d << name << " ";
+    describe_as<Score>(d);
+  }
   Score score{};
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
     return -score(row, head_dim);

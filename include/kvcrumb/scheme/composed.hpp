@@ -66,7 +66,9 @@ struct composed {
   //! For example "affine2(minimum,half_even,f16,outward) per_channel128 identity fragment".
   static constexpr void describe(description& d) noexcept {
     Codec::describe(d);
-    d << " " << Grouping::name << Grouping::size << " " << Transform::name << " " << Layout::name;
+    d << " " << Grouping::name << Grouping::size << " ";
+    describe_as<Transform>(d);
+    d << " " << Layout::name;
   }
 
   template <class Tracer>

@@ -2,6 +2,7 @@
 //! @file Subtracting a fixed mean per kv head and channel, for keys with a large bias.
 #pragma once
 
+#include "kvcrumb/description.hpp"
 #include "kvcrumb/transform/concept.hpp"
 #include "kvcrumb/transform/identity.hpp"
 
@@ -15,6 +16,10 @@ namespace kvcrumb::inline v0 {
 template <class Next>
 struct centered {
   static constexpr char const* name = "centered";
+  static constexpr void describe(description& d) noexcept {
+    d << name << "+";
+    describe_as<Next>(d);
+  }
   float const* means = nullptr;  //!< [kv_heads][head_dim], host memory for host calls
   Next next{};
   //! Floats at `means`; supports() refuses shapes that need more. 0: not stated, the caller vouches for every

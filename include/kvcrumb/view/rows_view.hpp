@@ -51,6 +51,11 @@ status check_rows(rows_view<T> const& v, std::int64_t heads, std::int64_t tokens
   return status::ok;
 }
 
+//! Largest magnitude of a cached value and of a query. With both, no score and no weighted sum over less than
+//! 2^24 tokens overflows binary32, so that finite input never gives a NaN. fp16 cannot exceed either.
+inline constexpr float max_row_magnitude = 0x1p90f;
+inline constexpr float max_query_magnitude = 0x1p16f;
+
 //! Sections of tiles: section(head, tile) = data + head * stride_head + index * stride_tile, strides in
 //! bytes. With a block table the index of tile i is table[i] (pages anywhere), else i.
 template <class Byte>
