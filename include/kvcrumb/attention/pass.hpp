@@ -1,86 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The options of attention, their checks, and the pass over the parts of one kv head.
+//! @file The pass over the parts of one kv head: tiles, then exact rows, then the end of the softmax.
 #pragma once
 
-#include <span>
 #include <type_traits>
 
+#include "kvcrumb/attention/options.hpp"
 #include "kvcrumb/numeric/rows.hpp"
 #include "kvcrumb/softmax_state.hpp"
 #include "kvcrumb/trace/concept.hpp"
 #include "kvcrumb/view/cache_view.hpp"
 
 namespace kvcrumb::inline v0 {
-
-//! Which part of the cache a call reads: tiles [first_tile, end_tile) and, if asked, all exact rows. Parts
-//! that cover the cache once give, joined by merge_outputs, the attention over the whole.
-struct attention_part {
-  std::int64_t first_tile = 0;
-  std::int64_t end_tile = std::int64_t{1} << 60;
-  bool exact_rows = true;
-};
-
-//! What is computed.
-struct attention_options {
-  float softmax_scale = 0.0f;  //!< factor of <q, k>; 0 means 1 / sqrt(head_dim)
-  float soft_cap = 0.0f;       //!< c > 0: logit = c tanh(s / c) after scaling (Gemma 2)
-  std::int64_t window = 0;     //!< w > 0: a query at position p sees keys at positions > p - w
-  bool causal = true;          //!< a query sees keys at positions <= its own
-  //! Position of query token 0 of the call; negative: the last `queries` positions of the cache, so that the
-  //! newest query is the newest token.
-  std::int64_t first_query = -1;
-  //! Learned sink logits, [query_heads] or null: exp(sink) joins the denominator only (gpt-oss).
-  float const* sink_logits = nullptr;
-  attention_part part{};
-};
-
-//! Floats of working memory that attend needs.
-template <class Scheme, storage_float Row>
-std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_heads, int queries) noexcept {
-  std::int64_t const width = view.shape.head_dim, tokens = view.shape.tile_tokens;
-  std::int64_t const rows =
-      view.kv_heads > 0 ? static_cast<std::int64_t>(query_heads) / view.kv_heads * queries : 0;
-  std::int64_t tile = 2 * tokens * width;  // exact rows, keys and values
-  if constexpr (tile_hooks<typename Scheme::key_type> && tile_hooks<typename Scheme::value_type>) {
-    std::int64_t const hooked = view.scheme.key.tile_floats(side::key, view.shape) +
-                                view.scheme.value.tile_floats(side::value, view.shape);
-    if (hooked > tile) tile = hooked;
-  }
-  // per query: the query, its prepared form, two output rows, two states
-  return tile + tokens + rows * (3 * width + Scheme::key_type::query_floats(view.shape.head_dim) + 4);
-}
-
-//! The checks of attend. Also ok for zero queries.
-template <class Scheme, storage_float Row, row_element Q>
-status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q> q, int query_heads, int queries,
-                       rows_view<float> o, attention_options const& options) noexcept {
-  if (view.kv_heads < 1 || query_heads < 1 || query_heads % view.kv_heads != 0 || queries < 0) {
-    return status::bad_shape;
-  }
-  if (!is_finite_bits(options.softmax_scale) || !is_finite_bits(options.soft_cap) ||
-      options.soft_cap < 0.0f) {
-    return status::out_of_range;
-  }
-  if (options.window < 0) return status::bad_window;
-  if (options.first_query > std::int64_t{1} << 60) return status::out_of_range;
-  if (options.part.first_tile < 0 || options.part.end_tile < options.part.first_tile)
-    return status::out_of_range;
-  if (options.sink_logits != nullptr) {
-    for (int head = 0; head < query_heads; ++head) {
-      float const sink = options.sink_logits[head];
-      if (is_nan_bits(sink) || sink > max_finite<float>) return status::not_finite;
-    }
-  }
-  if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
-  for (int row = 0; row < query_heads * queries; ++row) {
-    Q* values = q.row(row / queries, row % queries);
-    for (int d = 0; d < view.shape.head_dim; ++d) {
-      if (!is_finite(values[d])) return status::not_finite;
-      if (absolute(to_float(values[d])) > max_query_magnitude) return status::out_of_range;
-    }
-  }
-  return check_rows(o, query_heads, queries, view.shape.head_dim);
-}
 
 namespace detail {
 

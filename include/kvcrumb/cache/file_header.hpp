@@ -44,7 +44,8 @@ struct file_header {
   std::int64_t tile_slots = 0;
   std::int64_t tail_count = 0;
   std::int64_t listed_count = 0;
-  char reserved[184] = {};  //!< zero
+  std::uint64_t isolation_state = 0;  //!< id of the isolation policy, where it has one
+  char reserved[176] = {};            //!< zero
 };
 static_assert(sizeof(file_header) == 640);
 static_assert(std::is_trivially_copyable_v<file_header>);

@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "kvcrumb/cache/file_header.hpp"
 #include "kvcrumb/cache/kv_cache.hpp"
+#include "kvcrumb/cache/scheme_header.hpp"
 
 namespace kvcrumb::inline v0 {
 
@@ -29,11 +29,7 @@ class cache_file {
   //! bad_shape for a cache that was never created, size_overflow if the scheme's description is too long.
   static status save(cache_type const& c, std::span<std::byte> file) {
     if (c.tiles_.stride == 0) return status::bad_shape;
-    description key, value;
-    c.scheme_.key.describe(key);
-    c.scheme_.value.describe(value);
-    constexpr int capacity = sizeof(file_header::key_text);
-    if (key.length >= capacity || value.length >= capacity) return status::size_overflow;
+    if (!descriptions_fit(c.scheme_)) return status::size_overflow;
     std::int64_t const total = size(c);
     if (static_cast<std::int64_t>(file.size()) < total) return status::buffer_too_small;
     writer w{file.data() + sizeof(file_header)};
@@ -79,8 +75,8 @@ class cache_file {
         std::memcmp(h.value_text, expected.value_text, sizeof h.value_text) != 0 ||
         std::memcmp(h.isolation_text, expected.isolation_text, sizeof h.isolation_text) != 0 ||
         std::memcmp(h.row_type, expected.row_type, sizeof h.row_type) != 0 ||
-        h.row_bytes != expected.row_bytes || h.key_state != expected.key_state ||
-        h.value_state != expected.value_state) {
+        h.row_bytes != expected.row_bytes || h.isolation_state != expected.isolation_state ||
+        h.key_state != expected.key_state || h.value_state != expected.value_state) {
       return status::scheme_mismatch;
     }
     if (h.blob_bytes != expected.blob_bytes) return status::bad_header;
@@ -156,38 +152,10 @@ class cache_file {
     }
   }
 
-  template <std::size_t N>
-  static void copy_text(char (&to)[N], char const* from) noexcept {
-    for (std::size_t i = 0; i + 1 < N && from[i] != '\0'; ++i)
-      to[i] = from[i];
-  }
-
   static file_header header_of(cache_type const& c) noexcept {
-    file_header h;
-    std::memcpy(h.magic, file_header::expected_magic, sizeof h.magic);
-    h.version = static_cast<std::uint32_t>(format_version);
-    h.header_bytes = sizeof(file_header);
-    copy_text(h.scheme_name, c.scheme_.name);
-    description key, value, isolated;
-    c.scheme_.key.describe(key);
-    c.scheme_.value.describe(value);
-    describe_as<typename Scheme::isolation_type>(isolated);
-    copy_text(h.key_text, key.text);
-    copy_text(h.value_text, value.text);
-    copy_text(h.isolation_text, isolated.text);
-    h.key_state = c.scheme_.key.state_id(c.config().kv_heads, c.config().shape.head_dim);
-    h.value_state = c.scheme_.value.state_id(c.config().kv_heads, c.config().shape.head_dim);
-    h.head_dim = c.config().shape.head_dim;
-    h.tile_tokens = c.config().shape.tile_tokens;
-    h.kv_heads = c.config().kv_heads;
-    h.row_bytes = sizeof(Row);
+    file_header h = scheme_header(c.scheme_, c.config());
     copy_text(h.row_type, storage_name<Row>());
-    h.recent = c.scheme_.flush.recent;
-    h.block = c.scheme_.flush.block;
-    h.sink_capacity = c.scheme_.isolate.sink_tokens();
-    h.pool_capacity = c.scheme_.isolate.pool_capacity();
-    h.aux_capacity = c.scheme_.isolate.aux_capacity();
-    h.scope = static_cast<std::int32_t>(c.scheme_.isolate.scope());
+    h.row_bytes = sizeof(Row);
     h.blob_bytes = c.tiles_.parts.bytes;
     h.sink_count = c.sinks_.count;
     h.tile_slots = c.tiles_.slots;

@@ -70,6 +70,8 @@ struct per_row {
 //! A grouping policy.
 template <class G>
 concept grouping = requires {
+  { G::name } -> std::convertible_to<char const*>;
+  { G::size } -> std::convertible_to<int>;
   { G::channelwise } -> std::convertible_to<bool>;
   { G::append_tokens } -> std::convertible_to<int>;
   { G::group_length(128) } -> std::same_as<int>;

@@ -82,6 +82,9 @@ struct token_pool {
   int sinks = 0;
   Score measure{};
 
+  //! State of the score that changes which tokens are chosen, if it has any; saved with a cache.
+  std::uint64_t id() const noexcept requires requires(Score s) { s.id(); }
+  { return measure.id(); }
   constexpr int sink_tokens() const noexcept { return sinks; }
   constexpr int pool_capacity() const noexcept { return capacity; }
   constexpr int aux_capacity() const noexcept { return capacity > 0 ? auxiliary : 0; }

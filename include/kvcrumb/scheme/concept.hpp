@@ -26,12 +26,13 @@ struct encode_request {
 //! A scheme encodes rows of one side into sections of tiles. Everything above it (cache, attention, kernels)
 //! sees only this. A scheme is a small trivially copyable value; `shape` and side come with each call.
 //!
-//!   append_tokens                 tokens that must be encoded together: 1 (row-independent) or the token
-//!   group supports(side, shape, heads)  ok, or the reason why not section_bytes(side, shape)    bytes of one
-//!   section: codes and parameters, self-contained encode(side, shape, request, tracer) clear(side, shape,
-//!   slot, count, section)   makes slots as if never written; row-independent schemes only state_id(heads,
-//!   head_dim)     distinguishes states that change bytes (means, user tables) describe(text) everything else
-//!   that changes bytes, as text
+//! - append_tokens: tokens that must be encoded together, 1 (row-independent) or the token group
+//! - supports(side, shape, heads): ok, or the reason why not
+//! - section_bytes(side, shape): bytes of one section, codes and parameters, self-contained
+//! - encode(side, shape, request, tracer): writes the slots of the request and nothing else
+//! - clear(side, shape, slot, count, section): slots as if never written; row-independent schemes only
+//! - state_id(heads, head_dim): distinguishes states that change bytes (means, user tables)
+//! - describe(text): everything else that changes bytes, as text
 template <class S>
 concept scheme = requires(S const s, tile_shape shape, encode_request const& request, null_tracer t,
                           description d) {

@@ -9,11 +9,10 @@ namespace kvcrumb::inline v0 {
 
 //! A tile unpacked once for many queries: units[token][dim] and gain[group][owner], bias[group][owner], so
 //! that x_hat = gain * unit + bias. Floats in the caller's memory. The folds are
-//!   keys per channel:   score[t] = sum_d (q[d] gain[d]) unit[t][d] + sum_d q[d] bias[d]         once per
-//!   token group keys per token:     score[t] = sum_g (gain[t] sum_{d in g} q[d] unit[t][d] + bias[t] sum_{d
-//!   in g} q[d]) values per token:   o[d] += sum_t (w[t] gain[t]) unit[t][d] + sum_t w[t] bias[t] per channel
-//!   group values per channel: o[d] += gain[d] sum_t w[t] unit[t][d] + bias[d] sum_t w[t]              per
-//!   token group
+//! - keys per channel: score[t] = sum_d (q[d] gain[d]) unit[t][d] + sum_d q[d] bias[d]
+//! - keys per token: score[t] = sum_g (gain[t] sum_{d in g} q[d] unit[t][d] + bias[t] sum_{d in g} q[d])
+//! - values per token: o[d] += sum_t (w[t] gain[t]) unit[t][d] + sum_t w[t] bias[t]
+//! - values per channel: o[d] += gain[d] sum_t w[t] unit[t][d] + bias[d] sum_t w[t]
 //! so no value is scaled or shifted by itself.
 class loaded_tile {
  public:
@@ -70,14 +69,16 @@ class loaded_tile {
       if (s_.per_channel) {
         int const end = (group + 1) * s_.group < tokens ? (group + 1) * s_.group : tokens;
         float total = 0.0f;
+        bool weighted = false;  // not total != 0: weights may cancel
         for (int d = 0; d < width; ++d)
           sum[d] = 0.0f;
         for (int t = group * s_.group; t < end; ++t) {
           if (weights[t] == 0.0f) continue;
           add_scaled(weights[t], row(t), width, sum);
           total += weights[t];
+          weighted = true;
         }
-        if (total == 0.0f) continue;
+        if (!weighted) continue;
         for (int d = 0; d < width; ++d)
           o[d] += gain(group)[d] * sum[d] + bias(group)[d] * total;
         continue;

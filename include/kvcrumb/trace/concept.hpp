@@ -38,10 +38,11 @@ concept traces_scores = requires(T& t, score_coordinate c) {
 };
 
 //! A tracer observes; encode and attend call only the hooks it has:
-//!   on_element(element_coordinate, x, x_hat)    each encoded value and what it decodes to, in the scheme's
-//!   own basis on_row(side, head, token, row, head_dim)    each row handed to encode, before any transform,
-//!   isolated ones included on_score(score_coordinate, logit)           each visible logit, after
-//!   softmax_scale and soft-cap
+//! - on_element(element_coordinate, x, x_hat): each encoded value and what it decodes to, in the scheme's
+//!   own basis; not for isolated tokens
+//! - on_row(side, head, token, row, head_dim): each row handed to encode, before any transform, isolated ones
+//!   included
+//! - on_score(score_coordinate, logit): each visible logit, after softmax_scale and soft-cap
 //! A tracer is a small reference to the caller's memory. Host calls are made in a fixed order by one thread.
 template <class T>
 concept tracer = traces_elements<T> || traces_rows<T> || traces_scores<T> || requires {
