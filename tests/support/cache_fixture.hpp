@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Random layers, caches filled from them, and attention computed both ways; shared by the tests of caches.
+//! @file Random layers, caches filled from them, and attention computed both ways; shared by the tests of
+//! caches.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +35,9 @@ struct layer_rows {
   float const* value(int head, std::int64_t token) const { return values.data() + at(head, token); }
   //! Rows from `begin` on.
   rows_view<float const> key_rows(std::int64_t begin = 0) const { return {key(0, begin), tokens * dim, dim}; }
-  rows_view<float const> value_rows(std::int64_t begin = 0) const { return {value(0, begin), tokens * dim, dim}; }
+  rows_view<float const> value_rows(std::int64_t begin = 0) const {
+    return {value(0, begin), tokens * dim, dim};
+  }
   //! One head alone.
   layer_rows head(int h, int count = 1) const {
     auto const part = [&](std::vector<float> const& x) {
@@ -46,8 +49,8 @@ struct layer_rows {
 
 //! Normal keys and values of fp16 numbers; `outlier_channels` channels of the keys are centred on +-6, and
 //! `outlier_tokens` evenly spread tokens (the first one is token 1) have keys of 0.15 times the size.
-inline layer_rows random_layer(unsigned seed, int heads, std::int64_t tokens, int dim, int outlier_channels = 0,
-                               int outlier_tokens = 0) {
+inline layer_rows random_layer(unsigned seed, int heads, std::int64_t tokens, int dim,
+                               int outlier_channels = 0, int outlier_tokens = 0) {
   layer_rows r{heads, tokens, dim, {}, {}};
   std::mt19937_64 engine{seed};
   std::normal_distribution<double> normal;
@@ -116,10 +119,11 @@ struct attention_result {
   std::vector<float> lse;     //!< [query head][query]
 };
 
-//! attend on a view; queries [query head][query][dim]. The output starts out as NaN and is surrounded by canaries.
+//! attend on a view; queries [query head][query][dim]. The output starts out as NaN and is surrounded by
+//! canaries.
 template <class Scheme, class Row>
-attention_result run_attention(cache_view<Scheme, Row> const& view, std::vector<float> const& q, int query_heads,
-                               int queries, attention_options const& options = {}) {
+attention_result run_attention(cache_view<Scheme, Row> const& view, std::vector<float> const& q,
+                               int query_heads, int queries, attention_options const& options = {}) {
   int const dim = view.shape.head_dim;
   attention_result r;
   std::size_t const n = size(query_heads) * size(queries) * size(dim);
@@ -156,13 +160,15 @@ decoded_rows decode_all(Cache const& cache) {
       r.values.insert(r.values.end(), v.begin(), v.end());
     }
   }
-  for (std::int64_t t = 0; t < cache.size(); ++t) r.positions.push_back(t);
+  for (std::int64_t t = 0; t < cache.size(); ++t)
+    r.positions.push_back(t);
   return r;
 }
 
 inline decoded_rows as_doubles(layer_rows const& rows) {
   decoded_rows r{{rows.keys.begin(), rows.keys.end()}, {rows.values.begin(), rows.values.end()}, {}};
-  for (std::int64_t t = 0; t < rows.tokens; ++t) r.positions.push_back(t);
+  for (std::int64_t t = 0; t < rows.tokens; ++t)
+    r.positions.push_back(t);
   return r;
 }
 
@@ -171,14 +177,16 @@ inline reference::grouped_attention_output expected_attention(decoded_rows const
                                                               std::vector<float> const& q, int query_heads,
                                                               int queries, attention_options const& options) {
   reference::attention_arguments a;
-  a.softmax_scale = options.softmax_scale != 0.0f ? static_cast<double>(options.softmax_scale) : 1.0 / std::sqrt(dim);
+  a.softmax_scale =
+      options.softmax_scale != 0.0f ? static_cast<double>(options.softmax_scale) : 1.0 / std::sqrt(dim);
   a.soft_cap = static_cast<double>(options.soft_cap);
   a.window = options.window;
   a.causal = options.causal;
   std::vector<double> const qd(q.begin(), q.end());
   std::int64_t const tokens = static_cast<std::int64_t>(rows.positions.size());
   std::vector<std::int64_t> at;
-  for (int i = 0; i < queries; ++i) at.push_back((options.first_query >= 0 ? options.first_query : tokens - queries) + i);
+  for (int i = 0; i < queries; ++i)
+    at.push_back((options.first_query >= 0 ? options.first_query : tokens - queries) + i);
   std::vector<double> sinks;
   if (options.sink_logits != nullptr) sinks.assign(options.sink_logits, options.sink_logits + query_heads);
   return reference::attend_grouped({qd, rows.keys, rows.values, at, rows.positions, sinks, size(query_heads),
@@ -186,35 +194,45 @@ inline reference::grouped_attention_output expected_attention(decoded_rows const
                                    a);
 }
 
-//! Derived bounds of |attend - reference on the same rows|. With u = 2^-24, a score is a sum of D products whose
-//! magnitudes add up to at most S = scale * sum_d |q_d| * 3 max_t |k_td| (3: a folded group adds gain * code and
-//! bias, each at most twice and once the largest magnitude). Rounding errors of D additions taken as independent add
-//! up to sqrt(D) u S; 4 standard deviations and 16 u for exp, log and the merge are allowed. A logit error of e
-//! changes every weight by a factor within exp(+-2e), so the output by 2e max|v|; sqrt(N) u for the sum over tokens.
+//! Derived bounds of |attend - reference on the same rows|. With u = 2^-24, a score is a sum of D products,
+//! at most a_d = |q_d| * 3 max_t |k_td| each (3: a folded group adds gain * code and bias, at most twice and
+//! once the largest magnitude). Products of random signs add up to at most about S = scale * sqrt(sum_d
+//! a_d^2). Eight interleaved partial sums of D / 8 terms, joined in three steps, make roundings of u S /
+//! sqrt(8) each, which are independent: sqrt(D / 8 + 3) u S together. Four standard deviations, one rounding
+//! of the largest possible logit and 16 u for exp, log and the merge are allowed. A logit error of e changes
+//! every weight by a factor within exp(+-2e), so the output by 2e max|v|; sqrt(N) u for the sum over tokens.
+//! `extra` is for other orders of sums.
 struct attention_bound {
   double lse = 0.0;
   double output = 0.0;
 };
 
 inline attention_bound bound_of(decoded_rows const& rows, int dim, std::vector<float> const& q, float scale,
-                                double extra_scale = 1.0) {
+                                double extra = 1.0) {
   double const u = std::ldexp(1.0, -24);
   std::vector<double> largest(size(dim), 0.0);
   for (std::size_t i = 0; i < rows.keys.size(); ++i) {
     largest[i % size(dim)] = std::max(largest[i % size(dim)], std::fabs(rows.keys[i]));
   }
-  double score = 0.0;
+  double squares = 0.0, logit = 0.0;
   for (std::size_t i = 0; i < q.size(); i += size(dim)) {
-    double s = 0.0;
-    for (std::size_t d = 0; d < size(dim); ++d) s += std::fabs(static_cast<double>(q[i + d])) * 3.0 * largest[d];
-    score = std::max(score, s);
+    double of_query = 0.0, sum = 0.0;
+    for (std::size_t d = 0; d < size(dim); ++d) {
+      double const product = std::fabs(static_cast<double>(q[i + d])) * largest[d];
+      of_query += 9.0 * product * product;
+      sum += product;
+    }
+    squares = std::max(squares, of_query);
+    logit = std::max(logit, sum);
   }
-  score *= scale != 0.0f ? std::fabs(static_cast<double>(scale)) : 1.0 / std::sqrt(dim);
+  double const factor = scale != 0.0f ? std::fabs(static_cast<double>(scale)) : 1.0 / std::sqrt(dim);
   double v = 0.0;
-  for (double const x : rows.values) v = std::max(v, std::fabs(x));
-  double const e = extra_scale * u * (16.0 + (4.0 * std::sqrt(dim) + 4.0) * score);
+  for (double const x : rows.values)
+    v = std::max(v, std::fabs(x));
+  double const e =
+      extra * u * (16.0 + factor * (logit + 4.0 * std::sqrt(dim / 8.0 + 3.0) * std::sqrt(squares)));
   double const n = static_cast<double>(rows.positions.size());
-  return {e + u * score, (2.0 * e + 4.0 * u * std::sqrt(n + 1.0)) * v};
+  return {e, (2.0 * e + 4.0 * u * std::sqrt(n + 1.0)) * v};
 }
 
 //! Compares attend on a cache with the reference on read() rows.
@@ -225,14 +243,16 @@ void check_attention_of(Cache const& cache, std::vector<float> const& q, int que
   attention_result const got = run_attention(cache.view(), q, query_heads, queries, options);
   REQUIRE(got.outcome == status::ok);
   decoded_rows const rows = decode_all(cache);
-  auto const expected = expected_attention(rows, cache.config().kv_heads, dim, q, query_heads, queries, options);
+  auto const expected =
+      expected_attention(rows, cache.config().kv_heads, dim, q, query_heads, queries, options);
   attention_bound const bound = bound_of(rows, dim, q, options.softmax_scale);
   double worst_output = 0.0, worst_lse = 0.0;
   bool shapes_agree = true;
   for (std::size_t i = 0; i < got.lse.size(); ++i) {
     bool const empty = std::isinf(expected.log_sum_exp[i]);
     shapes_agree = shapes_agree && (empty == std::isinf(got.lse[i]));
-    double const difference = empty ? 0.0 : std::fabs(static_cast<double>(got.lse[i]) - expected.log_sum_exp[i]);
+    double const difference =
+        empty ? 0.0 : std::fabs(static_cast<double>(got.lse[i]) - expected.log_sum_exp[i]);
     worst_lse = difference <= worst_lse ? worst_lse : difference;
   }
   for (std::size_t i = 0; i < got.output.size(); ++i) {
@@ -245,11 +265,13 @@ void check_attention_of(Cache const& cache, std::vector<float> const& q, int que
   CHECK(worst_output <= bound.output);
 }
 
-inline std::vector<float> random_queries(unsigned seed, int query_heads, int queries, int dim, double scale = 1.0) {
+inline std::vector<float> random_queries(unsigned seed, int query_heads, int queries, int dim,
+                                         double scale = 1.0) {
   std::mt19937_64 engine{seed};
   std::normal_distribution<double> normal{0.0, scale};
   std::vector<float> q(size(query_heads) * size(queries) * size(dim));
-  for (float& x : q) x = static_cast<float>(normal(engine));
+  for (float& x : q)
+    x = static_cast<float>(normal(engine));
   return q;
 }
 

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The first argument of composed is a codec.
+#include "kvcrumb/codec/affine.hpp"
+#include "kvcrumb/codec/codebook.hpp"
+#include "kvcrumb/scheme/composed.hpp"
+#include "kvcrumb/transform/hadamard.hpp"
+
+using namespace kvcrumb;
+
+composed<nf4<>, per_row> s;

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The third argument of composed is a transform.
+#include "kvcrumb/codec/affine.hpp"
+#include "kvcrumb/codec/codebook.hpp"
+#include "kvcrumb/scheme/composed.hpp"
+#include "kvcrumb/transform/hadamard.hpp"
+
+using namespace kvcrumb;
+
+composed<affine<2>, per_row, identity, linear> s;

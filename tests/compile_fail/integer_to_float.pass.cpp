@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file An integer is no storage float.
+#include "kvcrumb/numeric/storage_float.hpp"
+
+using namespace kvcrumb;
+
+auto const x = to_float(1.0f);

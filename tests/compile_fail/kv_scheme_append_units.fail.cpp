@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file One append unit is a multiple of the other.
+// expect: kvcrumb::kv_scheme: one append unit must be a multiple of the other
+#include "kvcrumb/schemes.hpp"
+
+using namespace kvcrumb;
+
+using thirds = composed<affine<2>, per_channel<32>>;
+struct sixes : thirds {
+  static constexpr int append_tokens = 48;
+};
+kv_scheme<thirds, sixes> s;

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The number of sinks is bounded.
+// expect: kvcrumb::prefix: Tokens must be in \[0, 65536\]
+#include "kvcrumb/outlier/isolation.hpp"
+
+using namespace kvcrumb;
+
+prefix<65537> p;

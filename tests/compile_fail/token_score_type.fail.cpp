@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file A token score is a float.
+// expect: token_score
+// expect: constraint
+#include "kvcrumb/outlier/isolation.hpp"
+
+using namespace kvcrumb;
+
+struct score {
+  static constexpr char const* name = "first";
+  double operator()(float const* row, int) const { return row[0]; }
+};
+token_pool<score> pool;
