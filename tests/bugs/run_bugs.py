@@ -39,12 +39,14 @@ import time
 
 FIELDS = {"file": str, "search": str, "replace": str, "why": str, "killed_by": list, "kills_at": str, "sanitize": bool}
 REQUIRED = ("file", "search", "replace", "why", "killed_by")
-VARIANTS = {  # compiler options, link options
-    "plain": (["-O1"], []),
-    "fast_math": (["-O3", "-march=native", "-ffast-math", "-ffp-contract=fast"], []),  # as in tests/CMakeLists.txt
-    "sanitize": (["-O1", "-fno-sanitize-recover=all"], []),
+VARIANTS = {  # compiler options
+    "plain": ["-O0"],  # most of the time goes into compiling
+    "long": ["-O1"],
+    "fast_math": ["-O3", "-march=native", "-ffast-math", "-ffp-contract=fast"],  # as in tests/CMakeLists.txt
+    "sanitize": ["-O1", "-fno-sanitize-recover=all"],
 }
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
+RUNS_LONG = re.compile(r"tests/property/|/(storage_float|admission_rule|damaged_file|attend_reference)_test\.cpp")
 COMPARE_LIBRARIES = ["-lfmt", "-lz"]  # what examples/compare is linked to
 UNLINKED = ("main", "evaluate")  # parts of examples/compare that no file of tests/unit/compare calls
 
@@ -94,12 +96,16 @@ class bug:
         for test in self.entry["killed_by"]:
             found = test_units(root, test)
             if self.entry.get("sanitize"):
-                found = [(path, "sanitize" if variant == "plain" else variant) for path, variant in found]
+                found = [(path, "sanitize" if variant in ("plain", "long") else variant) for path, variant in found]
             self.units += [unit for unit in found if unit not in self.units]
 
 
 def is_fast_math(path):
     return re.search(r"(^|[/_])fast_math_test\.cpp$", path) is not None
+
+
+def variant_of(path):
+    return "fast_math" if is_fast_math(path) else "long" if RUNS_LONG.search(path) else "plain"
 
 
 def test_units(root, test):
@@ -111,7 +117,7 @@ def test_units(root, test):
             return [(test, "pair")]
         if not (test.startswith("tests/") and test.endswith("_test.cpp")):
             raise list_error(f"killed_by: {test} is neither tests/**/*_test.cpp nor *.fail.cpp")
-        return [(test, "fast_math" if is_fast_math(test) else "plain")]
+        return [(test, variant_of(test))]
     match = re.fullmatch(r"test_(\w+?)(_long|_fast_math)?", test)
     files = []
     if match:
@@ -123,7 +129,8 @@ def test_units(root, test):
         files = [path for path in files if path.endswith("_long_test.cpp") == bool(match and match[2])]
     if not files:
         raise list_error(f"killed_by: there is no test program {test}")
-    return [(path, "fast_math" if match[2] == "_fast_math" else "plain") for path in files]
+    # In the ordinary program the fast-math tests are built like the others.
+    return [(path, "plain" if is_fast_math(path) and match[2] != "_fast_math" else variant_of(path)) for path in files]
 
 
 def read_lists(root):
@@ -174,7 +181,7 @@ class workshop:
             self.trees.put(tree)
 
     def flags(self, variant, tree):
-        options = ["-std=c++20", *VARIANTS[variant][0]]
+        options = ["-std=c++20", *VARIANTS[variant]]
         if variant == "sanitize":
             options.append(SANITIZERS)
         tests, compare = self.base / "tests", self.base / "examples/compare"

@@ -72,7 +72,7 @@ status check_attention(cache_view<Scheme, Row> const& view, rows_view<Q> q, int 
   if (options.part.first_head < 0 || options.part.end_head < options.part.first_head)
     return status::out_of_range;
   if (status const s = check_rows(q, query_heads, queries, view.shape.head_dim); s != status::ok) return s;
-  for (int row = 0; row < query_heads * queries; ++row) {
+  for (std::int64_t row = 0; row < std::int64_t{query_heads} * queries; ++row) {
     Q* values = q.row(row / queries, row % queries);
     for (int d = 0; d < view.shape.head_dim; ++d) {
       if (!is_finite(values[d])) return status::not_finite;

@@ -75,7 +75,24 @@ TEST_CASE("bad arguments of attend", "[attention][checks]") {
   CHECK(changed([](call& c) { c.options.first_query = INT64_MAX; }) == status::out_of_range);
   CHECK(changed([](call& c) { c.options.part.first_tile = -1; }) == status::out_of_range);
   CHECK(changed([](call& c) { c.options.part = {3, 2, true}; }) == status::out_of_range);
+  CHECK(changed([](call& c) { c.options.part.first_head = -1; }) == status::out_of_range);
+  CHECK(changed([](call& c) {
+          c.options.part.first_head = 2;
+          c.options.part.end_head = 1;
+        }) == status::out_of_range);
   CHECK(changed([](call& c) { c.work_less = 1; }) == status::buffer_too_small);
+  for (float const sink : {nan, inf}) {
+    std::vector<float> const sinks{0.0f, negative_infinity, 0.0f, sink};
+    CHECK(changed([&](call& c) { c.options.sink_logits = sinks.data(); }) == status::not_finite);
+  }
+  for (std::size_t const where : {std::size_t{0}, std::size_t{63}, std::size_t{64}, q.size() - 1}) {
+    std::vector<float> bad = q;
+    for (float const x : {nan, inf, -inf, 65537.0f, -3.0e38f}) {
+      bad[where] = x;
+      status const expected = std::isfinite(x) ? status::out_of_range : status::not_finite;
+      CHECK(changed([&](call& c) { c.q.data = bad.data(); }) == expected);
+    }
+  }
   CHECK(changed([](call&) {}) == status::ok);
   CHECK(o.back() == 7.0f);
 }

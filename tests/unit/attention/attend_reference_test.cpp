@@ -245,17 +245,79 @@ TEST_CASE("huge scores of either sign do not overflow", "[attention]") {
     x = x < 0.0f ? -65504.0f : 65504.0f;
   test::each_scheme([&](auto const& scheme) {
     auto const cache = test::filled(scheme, rows, 128);
-    for (double const size : {1.0e-3, 1.0, 1.0e4, 1.0e25}) {
-      auto const r = test::run_attention(cache.view(), test::random_queries(5, 2, 1, 64, size), 2, 1);
-      bool finite = r.outcome == status::ok;
-      for (float const x : r.output)
-        finite = finite && std::isfinite(x) && std::fabs(x) <= 65504.0f * 1.001f;
-      for (float const x : r.lse)
-        finite = finite && std::isfinite(x);
-      CAPTURE(scheme.name, size);
-      CHECK(finite);
+    for (float const size : {1.0e-3f, 1.0f, 1.0e4f, 65536.0f}) {
+      for (float const scale : {0.0f, 1.0f, -3.0e38f}) {
+        auto q = test::random_queries(5, 2, 1, 64);
+        for (float& x : q)
+          x = std::clamp(x * size, -65536.0f, 65536.0f);
+        attention_options options;
+        options.softmax_scale = scale;
+        auto const r = test::run_attention(cache.view(), q, 2, 1, options);
+        bool finite = r.outcome == status::ok;
+        for (float const x : r.output)
+          finite = finite && std::isfinite(x) && std::fabs(x) <= 65504.0f * 1.001f;
+        for (float const x : r.lse)
+          finite = finite && std::isfinite(x);
+        CAPTURE(scheme.name, size, scale);
+        CHECK(finite);
+      }
     }
   });
+}
+
+TEST_CASE("the largest rows and queries that are taken give finite results", "[attention]") {
+  // max_row_magnitude in rows of float32 beside packed ones, max_query_magnitude in the queries.
+  kv_scheme<composed<affine<4, float>, per_token<32>>, composed<affine<4, float>, per_token<32>>, prefix<2>>
+      scheme;
+  scheme.flush = {5, 1};
+  auto cache = test::made<decltype(scheme), float>(scheme, 1, {256, 32});
+  test::layer_rows rows = test::random_layer(4, 1, 60, 256);
+  for (float& x : rows.keys)
+    x = x < 0.0f ? -max_row_magnitude : max_row_magnitude;
+  for (float& x : rows.values)
+    x = x < 0.0f ? -max_row_magnitude : max_row_magnitude;
+  test::append(cache, rows, 0, 60);
+  std::vector<float> const q(256, max_query_magnitude);
+  for (float const cap : {0.0f, 30.0f}) {
+    for (float const scale : {0.0f, 3.0e38f}) {
+      attention_options options;
+      options.soft_cap = cap;
+      options.softmax_scale = scale;
+      auto const r = test::run_attention(cache.view(), q, 1, 1, options);
+      bool finite = r.outcome == status::ok && std::isfinite(r.lse[0]);
+      for (float const x : r.output)
+        finite = finite && std::isfinite(x);
+      CAPTURE(cap, scale);
+      CHECK(finite);
+    }
+  }
+}
+
+TEST_CASE("a range of heads writes its own rows only", "[attention]") {
+  test::layer_rows const rows = test::random_layer(4, 3, 90, 64, 3, 4);
+  auto const cache = test::filled(small_scheme(), rows, 32);
+  auto const q = test::random_queries(5, 6, 2, 64);
+  auto const whole = test::run_attention(cache.view(), q, 6, 2);
+  std::vector<float> joined(whole.output.size()), lse(whole.lse.size());
+  for (int const cut : {0, 1, 2, 3}) {
+    for (int half = 0; half < 2; ++half) {
+      attention_options options;
+      options.part.first_head = half == 0 ? 0 : cut;
+      options.part.end_head = half == 0 ? cut : 1000;
+      auto const r = test::run_attention(cache.view(), q, 6, 2, options);  // starts out as NaN
+      REQUIRE(r.outcome == status::ok);
+      bool apart = true;
+      for (std::size_t i = 0; i < r.output.size(); ++i) {
+        bool const mine = (static_cast<int>(i / (4 * 64)) < cut) == (half == 0);
+        apart = apart && std::isnan(r.output[i]) == !mine && std::isnan(r.lse[i / 64]) == !mine;
+        if (mine) joined[i] = r.output[i];
+        if (mine) lse[i / 64] = r.lse[i / 64];
+      }
+      CHECK(apart);
+    }
+    CHECK(test::same_bits(joined, whole.output));
+    CHECK(test::same_bits(lse, whole.lse));
+  }
 }
 
 TEST_CASE("queries of every storage type", "[attention]") {

@@ -78,6 +78,10 @@ TEST_CASE("bfloat16 input beyond fp16 is refused, a cache of bfloat16 rows takes
   CHECK(narrow.size() == 0);
   auto wide = test::made<schemes::q8_0_type, bfloat16>(schemes::q8_0(), 2, {64, 32});
   CHECK(wide.append(view, view, 1) == status::ok);
+  std::vector<bfloat16> const huge(2 * 64, from_float<bfloat16>(2.0f * max_row_magnitude));
+  auto const beyond = hnd_rows(huge.data(), 1, 64);
+  CHECK(wide.append(beyond, beyond, 1) == status::out_of_range);
+  CHECK(wide.size() == 1);
   std::vector<float16> halves(2 * 64, float16{0x7C00});  // infinity
   auto const infinite = hnd_rows(static_cast<float16 const*>(halves.data()), 1, 64);
   CHECK(narrow.append(infinite, infinite, 1) == status::not_finite);
