@@ -473,6 +473,8 @@ def self_test(options):
 
 def main():
     options = arguments()
+    if options.scratch:
+        options.scratch.mkdir(parents=True, exist_ok=True)
     if options.self_test:
         problems = self_test(options)
         print("\n".join([*problems, f"{len(problems)} problem(s)"]))
@@ -497,8 +499,6 @@ def main():
         sys.exit("no bug is selected")
 
     start = time.monotonic()
-    if options.scratch:
-        options.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bugs-", dir=options.scratch) as scratch:
         shop = workshop(root, pathlib.Path(scratch), options)
         units = sorted({unit for one in bugs for unit in one.units})
@@ -516,8 +516,9 @@ def main():
         survivors, wrong, untried = plant_all(shop, bugs, options, start)
 
     killed = len(bugs) - len(survivors) - len(wrong) - len(untried)
-    print(f"\n{len(bugs)} bugs: {killed} killed, {len(survivors)} survived, {len(wrong)} wrong, {len(untried)} not tried; "
-          f"{len(problems)} stale entries; {time.monotonic() - start:.0f} s with {options.jobs} job(s)")
+    print(f"\n{len(bugs)} bugs: {killed} killed, {len(survivors)} survived, {len(wrong)} wrong, "
+          f"{len(untried)} not tried; {len(problems)} stale entries; "
+          f"{time.monotonic() - start:.0f} s with {options.jobs} job(s)")
     for title, rest in (("SURVIVED", survivors), ("WRONG", wrong), ("NOT TRIED, time is up", untried)):
         for one in rest:
             print(f"{title}: {one.name}  {one.file}: {one.why}")

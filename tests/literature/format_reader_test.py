@@ -82,8 +82,12 @@ class side_spec:
         self.w = SIZES[self.type]
         if name == "raw":
             self.codec, self.b, self.P = "raw", 8 * self.w, 0
+        elif name in ("ggml_q8_0", "ggml_q4_0"):  # named after the format, the digit before "_0" is the width
+            self.codec, self.b, self.P = name, int(name[-3]), 1
+        elif name in LEVELS:
+            self.codec, self.b, self.P = name, len(LEVELS[name]).bit_length() - 1, 1
         else:
-            self.codec, bits = re.fullmatch(r"(.*)(\d)", name).groups()
+            self.codec, bits = re.fullmatch(r"(affine|symmetric)(\d)", name).groups()
             self.b, self.P = int(bits), 2 if self.codec == "affine" else 1
         kind, n = re.fullmatch(r"([a-z_]+)(\d+)", grouping).groups()
         self.per_channel = kind == "per_channel"
