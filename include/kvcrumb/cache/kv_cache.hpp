@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kvcrumb/cache/outlier_tokens.hpp"
@@ -24,6 +25,23 @@ class kv_cache {
   using row_type = Row;
 
   kv_cache() = default;
+  kv_cache(kv_cache const&) = default;
+  kv_cache& operator=(kv_cache const&) = default;
+  //! A cache that was moved from is as if default-constructed.
+  kv_cache(kv_cache&& other) : kv_cache() { swap(other); }
+  kv_cache& operator=(kv_cache&& other) {
+    kv_cache taken(static_cast<kv_cache&&>(other));
+    swap(taken);
+    return *this;
+  }
+  ~kv_cache() = default;
+  void swap(kv_cache& other) {
+    std::swap(scheme_, other.scheme_);
+    std::swap(tiles_, other.tiles_);
+    std::swap(sinks_, other.sinks_);
+    std::swap(tail_, other.tail_);
+    std::swap(outliers_, other.outliers_);
+  }
 
   //! Makes an empty cache; `out` is untouched when the scheme refuses the configuration.
   static status create(Scheme const& scheme, cache_config const& config, kv_cache& out) {
