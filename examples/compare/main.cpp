@@ -157,8 +157,10 @@ int run(arguments const& a, std::string const& command) {
     report.source.emplace_back(key, value);
   for (std::string const& name : *names)
     report.schemes.emplace_back(name, find_scheme(name)->summary);
-  report.notes.push_back(
-      "kivi2, kivi4 and ott2 keep the same window in full precision; their bits include it.");
+  report.notes.push_back(fmt::format("kivi2, kivi4 and ott2 keep the newest {} to {} tokens in full "
+                                     "precision, all three the same; their bits "
+                                     "include them, so short inputs show more bits than long ones.",
+                                     settings.window, settings.window + settings.group - 1));
   if (!first.has_queries()) {
     report.notes.push_back(
         "The file holds no queries: what attention would lose is not known and stands as null.");
