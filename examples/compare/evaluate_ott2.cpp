@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "evaluate_scheme.hpp"
+#include "evaluate_kivi.hpp"
 
 namespace kvcrumb_compare {
 
 result<scheme_result> evaluate_ott2(std::string_view name, recorded_layers const& recorded,
                                     std::span<exact_layer const> exact, evaluation_settings const& settings,
                                     std::function<void()> const& advance) {
-  result<scheme_result> r =
-      failure{fmt::format("{}: no groups of {} tokens; there are 16, 32, 64, 128", name, settings.group)};
+  result<scheme_result> r = no_such_group(name, settings.group);
   with_group(settings.group, [&](auto group) {
     auto const make = [&](int layer) {
       auto scheme = kvcrumb::schemes::ott<2, group()>(layer < settings.first_traced ? 0 : settings.pool);
