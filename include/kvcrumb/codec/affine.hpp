@@ -77,7 +77,7 @@ struct affine {
   static constexpr affine_options options = Options;
   using param_type = Param;
   using statistics = range_statistics;
-  static constexpr bool any_order = true;
+  static constexpr bool associative = true;  //!< merge is exact however neighbours are grouped
 
   static constexpr void describe(description& d) noexcept {
     constexpr char const* rounds[] = {"half_even", "half_up", "half_away", "floor_cell"};

@@ -55,10 +55,11 @@ KVCRUMB_API float decode(C const& c, unsigned code, group_params const& p) noexc
   return add_rn(mul_rn(l.gain, c.unit(code)), l.bias);
 }
 
-//! Statistics of n >= 1 values: in tree order, unless the codec says that its merge is exact in any order.
+//! Statistics of n >= 1 values in tree order; a codec whose merge is exactly associative (values kept in the
+//! order of their index, grouped in any way) says so and is spared the tree.
 template <codec C>
 KVCRUMB_API typename C::statistics collect(C const& c, float const* x, int n) noexcept {
-  if constexpr (requires { C::any_order; }) {
+  if constexpr (requires { C::associative; }) {
     typename C::statistics total = c.lift(x[0]);
     for (int i = 1; i < n; ++i)
       total = C::merge(total, c.lift(x[i]));

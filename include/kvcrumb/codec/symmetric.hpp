@@ -29,7 +29,7 @@ struct symmetric {
   static constexpr int planes = 1;
   static constexpr int levels = (1 << Bits) - 1;
   static constexpr int offset = 1 << (Bits - 1);
-  static constexpr bool any_order = true;
+  static constexpr bool associative = true;  //!< merge is exact however neighbours are grouped
   using param_type = Param;
 
   static constexpr void describe(description& d) noexcept {
