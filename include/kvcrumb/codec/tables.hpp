@@ -196,9 +196,7 @@ struct user_table {
     return code;
   }
   KVCRUMB_API float max_level() const noexcept {
-    float const low = levels[0] < 0.0f ? -levels[0] : levels[0];
-    float const top = levels[(1 << Bits) - 1];
-    float const high = top < 0.0f ? -top : top;
+    float const low = absolute(levels[0]), high = absolute(levels[(1 << Bits) - 1]);
     return low > high ? low : high;
   }
 };

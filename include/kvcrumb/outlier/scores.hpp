@@ -21,8 +21,7 @@ struct l1_score {
   static constexpr char const* name = "l1";
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
     return tree_fold(
-        head_dim, [&](int i) { return row[i] < 0.0f ? -row[i] : row[i]; },
-        [](float a, float b) { return add_rn(a, b); });
+        head_dim, [&](int i) { return absolute(row[i]); }, [](float a, float b) { return add_rn(a, b); });
   }
 };
 
@@ -42,7 +41,7 @@ struct absmax_score {
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
     float largest = 0.0f;
     for (int i = 0; i < head_dim; ++i) {
-      float const a = row[i] < 0.0f ? -row[i] : row[i];
+      float const a = absolute(row[i]);
       if (a > largest) largest = a;
     }
     return largest;

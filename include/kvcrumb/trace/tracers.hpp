@@ -37,7 +37,7 @@ struct channel_absmax_tracer {
     if (s != which) return;
     float* m = maxima + static_cast<std::int64_t>(head) * head_dim;
     for (int i = 0; i < head_dim; ++i) {
-      float const a = row[i] < 0.0f ? -row[i] : row[i];
+      float const a = absolute(row[i]);
       if (a > m[i]) m[i] = a;
     }
   }
@@ -54,7 +54,7 @@ struct row_norm_tracer {
     if (s != which || token >= tokens) return;
     float sum = 0.0f;
     for (int i = 0; i < head_dim; ++i)
-      sum += row[i] < 0.0f ? -row[i] : row[i];
+      sum += absolute(row[i]);
     norms[head * tokens + token] = sum;
   }
 };
