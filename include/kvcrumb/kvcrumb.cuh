@@ -2,5 +2,6 @@
 //! @file The umbrella plus everything that needs a CUDA compiler.
 #pragma once
 
+#include "kvcrumb/device/decode.cuh"
 #include "kvcrumb/interop/cuda_types.cuh"
 #include "kvcrumb/kvcrumb.hpp"

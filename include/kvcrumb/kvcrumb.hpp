@@ -10,4 +10,5 @@
 #include "kvcrumb/trace/pair.hpp"
 #include "kvcrumb/trace/tracers.hpp"
 #include "kvcrumb/version.hpp"
+#include "kvcrumb/view/batch_cache.hpp"
 #include "kvcrumb/view/copy_tiles.hpp"

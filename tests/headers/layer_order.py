@@ -9,7 +9,7 @@ usage: layer_order.py INCLUDE_FOLDER | --self-test
   host       a .hpp includes no .cuh and, apart from the library, only standard C++ headers (and INTRINSIC_HEADERS)
   umbrella   kvcrumb.hpp reaches every .hpp except reference/ and interop/
   macros     only config.hpp and version.hpp define macros, and all names start with KVCRUMB_
-  device     __CUDA_ARCH__ is asked for only in config.hpp, numeric/ and trace/
+  device     __CUDA_ARCH__ is asked for only in config.hpp, ptx.cuh, numeric/ and trace/
   form       SPDX line, `//! @file` line, `#pragma once`, at most 300 lines, library headers included as "kvcrumb/..."
 """
 import pathlib
@@ -22,7 +22,7 @@ LAYERS = [
     "config.hpp", "version.hpp", "status.hpp", "description.hpp",
     "numeric", "codec", "grouping", "transform", "layout", "trace", "scheme", "outlier", "kv_scheme.hpp", "view",
     "softmax_state.hpp", "attention", "attend.hpp", "cache", "schemes.hpp",
-    "interop", "warp", "block", "kernel", "device",
+    "interop", "ptx.cuh", "warp", "block", "kernel", "device",
     "kvcrumb.hpp", "kvcrumb.cuh",
 ]
 REFERENCE = "reference"
@@ -30,7 +30,7 @@ REFERENCE_MAY_INCLUDE = {"config.hpp", "numeric", REFERENCE}
 UMBRELLAS = {"kvcrumb.hpp", "kvcrumb.cuh"}
 NOT_IN_UMBRELLA = {REFERENCE, "interop"}
 MACRO_FILES = {"config.hpp", "version.hpp"}
-DEVICE_BRANCHES = {"config.hpp", "numeric", "trace"}
+DEVICE_BRANCHES = {"config.hpp", "numeric", "trace", "ptx.cuh"}
 INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h", "arm_sve.h"}
 LINE_LIMIT = 300
 
@@ -63,7 +63,7 @@ def check_macros(path, code):
         if match and path not in MACRO_FILES:
             yield f"defines the macro {match[1]}; macros live in config.hpp"
         if "__CUDA_ARCH__" in line.split("//")[0] and layer_of(path) not in DEVICE_BRANCHES:
-            yield "asks for __CUDA_ARCH__; only config.hpp, numeric/ and trace/ may"
+            yield "asks for __CUDA_ARCH__; only config.hpp, ptx.cuh, numeric/ and trace/ may"
 
 
 def includes_of(path, code):

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The ring: tiles on their way from global memory to one warp, in chunks, each with a barrier of its
+//! own.
+#pragma once
+
+#include "kvcrumb/view/batch_cache.hpp"
+#include "kvcrumb/warp/query.cuh"
+#include "kvcrumb/warp/section.cuh"
+
+namespace kvcrumb::inline v0::warp {
+
+//! One warp's stream of tiles first, first + step, ... of one (sequence, kv head). Chunks of codes are copied
+//! in the order of their use, Blob::slots chunks ahead, parameters and masks Blob::stages tiles ahead.
+//!
+//! All lanes of the warp call every function together. `memory` is Blob::warp_bytes of shared memory on a
+//! multiple of 16, `barriers` a shared_barriers of the same warp. Use:
+//!
+//!   ring.init_barriers(); __syncthreads(); ring.start(...);
+//!   for each tile:  ring.begin_tile();
+//!                   for chunk j in order:  base = ring.wait(); ... read ...; ring.release<j>();
+//!                   ring.end_tile();
+//!
+//! The data of a chunk are valid from wait() to release(), parameters and mask from begin_tile() to
+//! end_tile(). When all tiles are consumed nothing is in flight, and the memory may serve other purposes
+//! until start().
+template <class Blob>
+class ring {
+ public:
+  static constexpr int slots = Blob::slots, stages = Blob::stages;
+
+  struct shared_barriers {
+    std::uint64_t barrier[slots + stages];
+  };
+
+  KVCRUMB_DEVICE ring(std::uint32_t memory, std::uint32_t barriers) : memory_{memory}, barriers_{barriers} {}
+
+  //! Once per kernel, for the warp's own barriers; a block barrier must follow.
+  KVCRUMB_DEVICE void init_barriers(int lane) const {
+    if (lane < slots + stages) {
+      ptx::barrier_init(barriers_ + static_cast<std::uint32_t>(8 * lane), ptx::has_bulk_copy ? 1 : 32);
+      ptx::barrier_init_fence();
+    }
+  }
+
+  //! Begins a stream over tiles first, first + step, ... below `end`. The previous stream must be consumed.
+  KVCRUMB_DEVICE void start(batch_cache const& cache, int sequence, int head, int first, int end, int step,
+                            int lane) {
+    cache_ = &cache;
+    sequence_ = sequence;
+    head_ = head;
+    lane_ = lane;
+    step_ = step;
+    end_ = end;
+    tile_ = params_tile_ = first;
+    if (first < end) page_ = params_page_ = cache.pages.page(sequence_, first);
+    unrolled<stages>([&]<int>() { issue_parameters(); });
+    unrolled<slots>([&]<int j>() { issue<j % Blob::chunks>(); });
+  }
+
+  //! Waits for the parameters and the mask of the next tile.
+  KVCRUMB_DEVICE void begin_tile() const { ptx::barrier_wait(barrier(slots + stage_), stage_parity_); }
+  //! Shared address of the parameters of the tile in use: keys', values', mask.
+  KVCRUMB_DEVICE std::uint32_t parameters() const { return stage_address(stage_); }
+  //! Waits for the next chunk and returns the shared address of its codes.
+  KVCRUMB_DEVICE std::uint32_t wait() const {
+    ptx::barrier_wait(barrier(slot_), parity_);
+    return slot_address(slot_);
+  }
+  //! The warp has read chunk `Chunk` of the tile in use; its slot is filled again.
+  template <int Chunk>
+  KVCRUMB_DEVICE void release() {
+    __syncwarp();  // all lanes have read before the slot is overwritten
+    issue<(Chunk + slots) % Blob::chunks>();
+    advance<slots>(slot_, parity_);
+  }
+  //! The warp has read the parameters of the tile in use; their place is filled again.
+  KVCRUMB_DEVICE void end_tile() {
+    issue_parameters();  // release() of the last chunk has synchronized the warp
+    advance<stages>(stage_, stage_parity_);
+  }
+
+ private:
+  using key = typename Blob::key;
+  using value = typename Blob::value;
+
+  KVCRUMB_DEVICE std::uint32_t barrier(int i) const { return barriers_ + static_cast<std::uint32_t>(8 * i); }
+  KVCRUMB_DEVICE std::uint32_t slot_address(int i) const {
+    return memory_ + static_cast<std::uint32_t>(i * Blob::slot_bytes);
+  }
+  KVCRUMB_DEVICE std::uint32_t stage_address(int i) const {
+    return memory_ + static_cast<std::uint32_t>(slots * Blob::slot_bytes + i * Blob::stage_bytes);
+  }
+  template <int N>
+  KVCRUMB_DEVICE static void advance(int& index, std::uint32_t& parity) {
+    if (++index == N) {
+      index = 0;
+      parity ^= 1u;
+    }
+  }
+
+  //! Copies chunk `Chunk` of the tile at the head of the stream. Slots are filled in the order in which they
+  //! are released, so the slot to fill is the next after the one filled last.
+  template <int Chunk>
+  KVCRUMB_DEVICE void issue() {
+    if (tile_ < end_) {
+      constexpr bool is_key = Chunk < key::chunks;
+      if constexpr (Chunk == 0) {
+        keys_ = cache_->keys.section(page_, head_);
+        values_ = cache_->values.section(page_, head_);
+      }
+      constexpr int bytes = is_key ? key::chunk_bytes : value::chunk_bytes;
+      std::byte const* from =
+          is_key ? keys_ + Chunk * key::chunk_bytes : values_ + (Chunk - key::chunks) * value::chunk_bytes;
+      expect(barrier(in_), bytes);
+      copy(slot_address(in_), from, bytes, barrier(in_));
+      arrive(barrier(in_));
+    }
+    if (++in_ == slots) in_ = 0;
+    if constexpr (Chunk == Blob::chunks - 1) {
+      tile_ += step_;
+      if (tile_ < end_) page_ = cache_->pages.page(sequence_, tile_);  // needed one chunk from now
+    }
+  }
+  //! Copies the parameters of the next tile. Its page was asked for one tile ago.
+  KVCRUMB_DEVICE void issue_parameters() {
+    if (params_tile_ < end_) {
+      std::uint32_t const to = stage_address(stage_in_), at = barrier(slots + stage_in_);
+      expect(at, Blob::stage_bytes);
+      if constexpr (key::param_bytes > 0) {
+        copy(to, cache_->keys.section(params_page_, head_) + key::code_bytes, key::param_bytes, at);
+      }
+      if constexpr (value::param_bytes > 0) {
+        copy(to + Blob::value_param_offset, cache_->values.section(params_page_, head_) + value::code_bytes,
+             value::param_bytes, at);
+      }
+      copy(to + Blob::mask_offset, cache_->masks.section(params_page_, head_), Blob::mask_bytes, at);
+      arrive(at);
+      params_tile_ += step_;
+      if (params_tile_ < end_) params_page_ = cache_->pages.page(sequence_, params_tile_);
+    }
+    if (++stage_in_ == stages) stage_in_ = 0;
+  }
+
+  //! One lane copies whole blocks where there is a bulk copy; all lanes copy 16 bytes at a time where there
+  //! is not.
+  KVCRUMB_DEVICE void expect(std::uint32_t at, int bytes) const {
+    if constexpr (ptx::has_bulk_copy) {
+      if (lane_ == 0) ptx::barrier_expect(at, bytes);
+    }
+  }
+  KVCRUMB_DEVICE void copy(std::uint32_t to, std::byte const* from, int bytes, std::uint32_t at) const {
+    if constexpr (ptx::has_bulk_copy) {
+      if (lane_ == 0) ptx::bulk_copy(to, from, bytes, at);
+    } else {
+      for (int i = 16 * lane_; i < bytes; i += 512)
+        ptx::copy_async_16(to + static_cast<std::uint32_t>(i), from + i);
+    }
+  }
+  KVCRUMB_DEVICE void arrive(std::uint32_t at) const {
+    if constexpr (!ptx::has_bulk_copy) ptx::copy_async_arrive(at);
+  }
+
+  std::uint32_t memory_, barriers_;
+  batch_cache const* cache_ = nullptr;
+  std::byte const* keys_ = nullptr;  // sections of the tile that is being copied
+  std::byte const* values_ = nullptr;
+  std::int64_t page_ = 0, params_page_ = 0;
+  int sequence_ = 0, head_ = 0, lane_ = 0;
+  int tile_ = 0, params_tile_ = 0, end_ = 0, step_ = 1;
+  int in_ = 0, slot_ = 0, stage_in_ = 0, stage_ = 0;
+  std::uint32_t parity_ = 0, stage_parity_ = 0;
+};
+
+}  // namespace kvcrumb::inline v0::warp
