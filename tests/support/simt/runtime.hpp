@@ -21,6 +21,7 @@ SIMT_WEAK void __asan_poison_memory_region(void const volatile*, std::size_t);
 SIMT_WEAK void __asan_unpoison_memory_region(void const volatile*, std::size_t);
 SIMT_WEAK void* __asan_region_is_poisoned(void*, std::size_t);
 SIMT_WEAK void* __tsan_create_fiber(unsigned);
+SIMT_WEAK void __tsan_destroy_fiber(void*);
 SIMT_WEAK void* __tsan_get_current_fiber();
 SIMT_WEAK void __tsan_switch_to_fiber(void*, unsigned);
 SIMT_WEAK void __tsan_acquire(void*);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The scalar instructions of the emulator against the library's own conversions and against definitions.
+//! @file The scalar instructions of the emulator against the library's own conversions and against
+//! definitions.
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -19,10 +20,10 @@ std::vector<std::uint32_t> float_patterns() {
   std::vector<std::uint32_t> all;
   for (std::uint32_t h = 0; h < 0x7C00u; ++h) {
     std::uint32_t const exact = float_bits(to_float(float16{static_cast<std::uint16_t>(h)}));
-    std::uint32_t const half_way = float_bits((to_float(float16{static_cast<std::uint16_t>(h)}) +
-                                               (h + 1 < 0x7C00u ? to_float(float16{static_cast<std::uint16_t>(h + 1)})
-                                                                : 65536.0f)) /
-                                              2);
+    std::uint32_t const half_way =
+        float_bits((to_float(float16{static_cast<std::uint16_t>(h)}) +
+                    (h + 1 < 0x7C00u ? to_float(float16{static_cast<std::uint16_t>(h + 1)}) : 65536.0f)) /
+                   2);
     for (std::uint32_t const x : {exact, half_way}) {
       for (std::uint32_t const y : {x, x + 1, x == 0 ? x : x - 1}) {
         all.push_back(y);
@@ -109,7 +110,7 @@ TEST_CASE("permute_bytes is prmt in its default mode", "[simt]") {
   CHECK(ptx::permute_bytes(a, b, 0x7654u) == b);
   CHECK(ptx::permute_bytes(a, b, 0x0527u) == 0x807F0287u);
   CHECK(ptx::permute_bytes(a, b, 0x8F9Du) == 0xFFFF0000u);  // the sign bits of bytes 0, 7, 1, 5
-  CHECK(ptx::permute_bytes(a, b, 0xFFFF3210u) == a);         // only the low four digits count
+  CHECK(ptx::permute_bytes(a, b, 0xFFFF3210u) == a);        // only the low four digits count
 }
 
 TEST_CASE("exp2_approximate is 2^x without subnormal results", "[simt]") {

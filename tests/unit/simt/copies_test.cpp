@@ -19,7 +19,8 @@ void ring_kernel(words from, std::uint32_t* out) {
   KVCRUMB_SHARED(std::uint64_t[stages], barriers);
   KVCRUMB_SHARED_DYNAMIC(ring);
   int const lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  std::uint32_t const mine = ptx::shared_address(ring) + static_cast<std::uint32_t>(warp * stages * tile_bytes);
+  std::uint32_t const mine =
+      ptx::shared_address(ring) + static_cast<std::uint32_t>(warp * stages * tile_bytes);
   auto const barrier = [&](int t) {
     return ptx::shared_address(barriers) + 8 * static_cast<std::uint32_t>(t % stages);
   };
@@ -52,7 +53,8 @@ void ring_kernel(words from, std::uint32_t* out) {
   std::uint32_t sum = 0;
   for (int t = 0; t < tiles; ++t) {
     if constexpr (Bug != bug::no_wait) {
-      ptx::barrier_wait(barrier(t), static_cast<std::uint32_t>(t / stages + (Bug == bug::parity ? 1 : 0)) & 1u);
+      ptx::barrier_wait(barrier(t),
+                        static_cast<std::uint32_t>(t / stages + (Bug == bug::parity ? 1 : 0)) & 1u);
     }
     std::uint32_t r[4];
     ptx::load_shared_128(r, stage(t) + static_cast<std::uint32_t>(lane * 16 ^ 16));
@@ -140,30 +142,34 @@ std::string late_failure(void (*kernel)(P...), std::type_identity_t<P>... args) 
 TEST_CASE("a phase ends with its last arrival and its last byte", "[simt]") {
   static int order[3];
   source_words const source(64);
-  simt::launch(1, 32, 1024, late(), +[](words from) {
-    static int events;
-    auto const s = set_up(2);
-    if (threadIdx.x == 0) {
-      events = 0;
-      ptx::bulk_copy(s.data, from, 128, s.barrier);  // before its bytes are announced: allowed
-      ptx::barrier_expect(s.barrier, 128);
-    }
-    __syncwarp();
-    if (threadIdx.x == 1) {
-      order[0] = events++;
-      ptx::barrier_expect(s.barrier, 0);
-    }
-    ptx::barrier_wait(s.barrier, 0);
-    if (threadIdx.x == 2) {
-      order[1] = events++;
-      order[2] = static_cast<int>(ptx::load_shared_32(s.data + 4) == from[1]);
-    }
-    ptx::barrier_wait(s.barrier, 0);      // a phase that is over does not block
-    if (threadIdx.x < 2) {
-      ptx::barrier_expect(s.barrier, 0);  // the next one needs two arrivals again
-    }
-    ptx::barrier_wait(s.barrier, 1);
-  }, source.words);
+  simt::launch(
+      1, 32, 1024, late(),
+      +[](words from) {
+        static int events;
+        auto const s = set_up(2);
+        if (threadIdx.x == 0) {
+          events = 0;
+          ptx::bulk_copy(s.data, from, 128, s.barrier);  // before its bytes are announced: allowed
+          ptx::barrier_expect(s.barrier, 128);
+        }
+        __syncwarp();
+        if (threadIdx.x == 1) {
+          order[0] = events++;
+          ptx::barrier_expect(s.barrier, 0);
+        }
+        ptx::barrier_wait(s.barrier, 0);
+        if (threadIdx.x == 2) {
+          order[1] = events++;
+          order[2] = static_cast<int>(ptx::load_shared_32(s.data + 4) == from[1]);
+        }
+        ptx::barrier_wait(s.barrier, 0);  // a phase that is over does not block
+        __syncwarp();                     // but the one after the next would
+        if (threadIdx.x < 2) {
+          ptx::barrier_expect(s.barrier, 0);  // the next one needs two arrivals again
+        }
+        ptx::barrier_wait(s.barrier, 1);
+      },
+      source.words);
   CHECK(order[0] == 0);
   CHECK(order[1] == 1);
   CHECK(order[2] == 1);
@@ -171,14 +177,16 @@ TEST_CASE("a phase ends with its last arrival and its last byte", "[simt]") {
 
 TEST_CASE("bytes on their way are gone until they arrive", "[simt]") {
   source_words const source(64);
-  auto const text = late_failure(+[](words from) {
-    auto const s = set_up(1);
-    if (threadIdx.x == 0) {
-      ptx::barrier_expect(s.barrier, 64);
-      ptx::bulk_copy(s.data, from, 64, s.barrier);
-      ptx::load_shared_32(s.data + 60);
-    }
-  }, source.words);
+  auto const text = late_failure(
+      +[](words from) {
+        auto const s = set_up(1);
+        if (threadIdx.x == 0) {
+          ptx::barrier_expect(s.barrier, 64);
+          ptx::bulk_copy(s.data, from, 64, s.barrier);
+          ptx::load_shared_32(s.data + 60);
+        }
+      },
+      source.words);
   CHECK(contains(text, "used while a copy is still filling it"));
   CHECK(contains(text, "copies_test.cpp"));
 }
@@ -186,65 +194,91 @@ TEST_CASE("bytes on their way are gone until they arrive", "[simt]") {
 TEST_CASE("misused barriers and copies are errors", "[simt]") {
   source_words const source(64);
   words const from = source.words;
-  CHECK(contains(late_failure(+[](words p) {
-    auto const s = set_up(1);
-    if (threadIdx.x < 2) {
-      ptx::barrier_expect(s.barrier, 16);
-      ptx::bulk_copy(s.data + 16 * threadIdx.x, p, 16, s.barrier);
-    }
-  }, from), "more arrivals than its count of 1"));
-  CHECK(contains(late_failure(+[](int) {
-    KVCRUMB_SHARED(std::uint64_t, raw);
-    ptx::barrier_wait(ptx::shared_address(&raw), 0);
-  }, 0), "before barrier_init"));
-  CHECK(contains(late_failure(+[](int) {
-    auto const s = set_up(1);
-    ptx::barrier_wait(s.barrier, 2);
-  }, 0), "parity is not 0 or 1"));
-  CHECK(contains(late_failure(+[](words p) {
-    auto const s = set_up(1);
-    if (threadIdx.x == 0) {
-      ptx::barrier_expect(s.barrier, 32);
-      ptx::bulk_copy(s.data, p, 16, s.barrier);
-    }
-    ptx::barrier_wait(s.barrier, 0);
-  }, from), "lacks 0 arrivals and 16 bytes"));
-  CHECK(contains(late_failure(+[](words p) {
-    auto const s = set_up(1);
-    if (threadIdx.x == 0) {
-      ptx::barrier_expect(s.barrier, 32);
-      ptx::bulk_copy(s.data, p, 16, s.barrier);
-      while (true) {  // leaves when the copy is done
-        __nanosleep(1);
-        break;
-      }
-    }
-  }, from), "the block ended with"));
-  CHECK(contains(late_failure(+[](words p) {
-    auto const s = set_up(1);
-    if (threadIdx.x == 0) {
-      ptx::barrier_expect(s.barrier, 64);
-      ptx::bulk_copy(s.data, p, 32, s.barrier);
-      ptx::bulk_copy(s.data + 16, p, 32, s.barrier);
-    }
-  }, from), "still being filled"));
-  CHECK(contains(late_failure(+[](words p) { ptx::bulk_copy(set_up(1).data, p, 8, set_up(1).barrier); }, from),
+  CHECK(contains(late_failure(
+                     +[](words p) {
+                       auto const s = set_up(1);
+                       if (threadIdx.x < 2) {
+                         ptx::barrier_expect(s.barrier, 16);
+                         ptx::bulk_copy(s.data + 16 * threadIdx.x, p, 16, s.barrier);
+                       }
+                     },
+                     from),
+                 "more arrivals than its count of 1"));
+  CHECK(contains(late_failure(
+                     +[](int) {
+                       KVCRUMB_SHARED(std::uint64_t, raw);
+                       ptx::barrier_wait(ptx::shared_address(&raw), 0);
+                     },
+                     0),
+                 "before barrier_init"));
+  CHECK(contains(late_failure(
+                     +[](int) {
+                       auto const s = set_up(1);
+                       ptx::barrier_wait(s.barrier, 2);
+                     },
+                     0),
+                 "parity is not 0 or 1"));
+  CHECK(contains(late_failure(
+                     +[](words p) {
+                       auto const s = set_up(1);
+                       if (threadIdx.x == 0) {
+                         ptx::barrier_expect(s.barrier, 32);
+                         ptx::bulk_copy(s.data, p, 16, s.barrier);
+                       }
+                       ptx::barrier_wait(s.barrier, 0);
+                     },
+                     from),
+                 "lacks 0 arrivals and 16 bytes"));
+  CHECK(contains(late_failure(
+                     +[](words p) {
+                       auto const s = set_up(1);
+                       if (threadIdx.x == 0) {
+                         ptx::barrier_expect(s.barrier, 32);
+                         ptx::bulk_copy(s.data, p, 16, s.barrier);
+                         while (true) {  // leaves when the copy is done
+                           __nanosleep(1);
+                           break;
+                         }
+                       }
+                     },
+                     from),
+                 "the block ended with"));
+  CHECK(contains(late_failure(
+                     +[](words p) {
+                       auto const s = set_up(1);
+                       if (threadIdx.x == 0) {
+                         ptx::barrier_expect(s.barrier, 64);
+                         ptx::bulk_copy(s.data, p, 32, s.barrier);
+                         ptx::bulk_copy(s.data + 16, p, 32, s.barrier);
+                       }
+                     },
+                     from),
+                 "still being filled"));
+  CHECK(contains(late_failure(
+                     +[](words p) { ptx::bulk_copy(set_up(1).data, p, 8, set_up(1).barrier); }, from),
                  "multiple of 16"));
-  CHECK(contains(late_failure(+[](words p) { ptx::bulk_copy(set_up(1).data, p + 1, 16, set_up(1).barrier); }, from),
+  CHECK(contains(late_failure(
+                     +[](words p) { ptx::bulk_copy(set_up(1).data, p + 1, 16, set_up(1).barrier); }, from),
                  "the source is not a multiple of 16"));
-  CHECK(contains(late_failure(+[](words p) {
-    auto const s = set_up(1);
-    ptx::bulk_copy(s.data + 1024 - 16, p, 32, s.barrier);
-  }, from), "outside every shared array"));
-  CHECK(contains(late_failure(+[](int) {
-    auto const s = set_up(1);
-    KVCRUMB_SHARED_DYNAMIC(data);
-    static_cast<void>(data);
-    __syncthreads();
-    *reinterpret_cast<std::uint64_t*>(&simt::shared_static<std::uint64_t>([] {})) = 5;
-    ptx::store_shared_32(s.barrier, 7);
-    ptx::barrier_wait(s.barrier, 0);
-  }, 0), "overwritten"));
+  CHECK(contains(late_failure(
+                     +[](words p) {
+                       auto const s = set_up(1);
+                       ptx::bulk_copy(s.data + 1024 - 16, p, 32, s.barrier);
+                     },
+                     from),
+                 "outside every shared array"));
+  CHECK(contains(late_failure(
+                     +[](int) {
+                       auto const s = set_up(1);
+                       KVCRUMB_SHARED_DYNAMIC(data);
+                       static_cast<void>(data);
+                       __syncthreads();
+                       *reinterpret_cast<std::uint64_t*>(&simt::shared_static<std::uint64_t>([] {})) = 5;
+                       ptx::store_shared_32(s.barrier, 7);
+                       ptx::barrier_wait(s.barrier, 0);
+                     },
+                     0),
+                 "overwritten"));
 }
 
 namespace {
@@ -285,19 +319,22 @@ TEST_CASE("a target without bulk copies has none", "[simt]") {
 
 TEST_CASE("copy_async_arrive arrives after the earlier copies of its lane", "[simt]") {
   source_words const source(256);
-  CHECK(first_failure(1, 32, 1024, +[](words from) {
-          auto const s = set_up(32);
-          std::uint32_t const at = s.data + 16 * threadIdx.x;
-          ptx::copy_async_16(at, from + 4 * threadIdx.x);
-          ptx::copy_async_16(at + 512, from + 128 + 4 * threadIdx.x);
-          ptx::copy_async_arrive(s.barrier);
-          ptx::barrier_wait(s.barrier, 0);
-          std::uint32_t const other = 16 * (31 - threadIdx.x) + 8;
-          if (ptx::load_shared_32(s.data + other) != from[other / 4] ||
-              ptx::load_shared_32(s.data + 512 + other) != from[128 + other / 4]) {
-            simt::fail_at({nullptr, 0}, "wrong bytes");
-          }
-          ptx::copy_async_arrive(s.barrier);  // nothing is pending: at once
-          ptx::barrier_wait(s.barrier, 1);
-        }, source.words) == "");
+  CHECK(first_failure(
+            1, 32, 1024,
+            +[](words from) {
+              auto const s = set_up(32);
+              std::uint32_t const at = s.data + 16 * threadIdx.x;
+              ptx::copy_async_16(at, from + 4 * threadIdx.x);
+              ptx::copy_async_16(at + 512, from + 128 + 4 * threadIdx.x);
+              ptx::copy_async_arrive(s.barrier);
+              ptx::barrier_wait(s.barrier, 0);
+              std::uint32_t const other = 16 * (31 - threadIdx.x) + 8;
+              if (ptx::load_shared_32(s.data + other) != from[other / 4] ||
+                  ptx::load_shared_32(s.data + 512 + other) != from[128 + other / 4]) {
+                simt::fail_at({nullptr, 0}, "wrong bytes");
+              }
+              ptx::copy_async_arrive(s.barrier);  // nothing is pending: at once
+              ptx::barrier_wait(s.barrier, 1);
+            },
+            source.words) == "");
 }

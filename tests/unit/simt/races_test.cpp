@@ -95,12 +95,16 @@ TEST_CASE("shared memory that is reused needs a second barrier", "[simt]") {
 }
 
 TEST_CASE("blocks are not ordered, also after a __syncthreads", "[simt]") {
-  CHECK(failure(2, 64, +[](int) {
-          __syncthreads();
-          global_cell[threadIdx.x] = 1;
-          __syncthreads();
-        }, 0) == expected_race);
-  CHECK(failure(2, 32, +[](int) { global_cell[blockIdx.x * 32 + threadIdx.x] = 1; }, 0) == "");
+  CHECK(failure(
+            2, 64,
+            +[](int) {
+              __syncthreads();
+              global_cell[threadIdx.x] = 1;
+              __syncthreads();
+            },
+            0) == expected_race);
+  CHECK(failure(
+            2, 32, +[](int) { global_cell[blockIdx.x * 32 + threadIdx.x] = 1; }, 0) == "");
 }
 
 TEST_CASE("the last block sees the others' results only with a __threadfence", "[simt]") {
@@ -112,7 +116,8 @@ TEST_CASE("the last block sees the others' results only with a __threadfence", "
 TEST_CASE("launches are ordered, and so is what the host does between them", "[simt]") {
   auto const text = simt::expect_error([] {
     for (int i = 0; i < 3; ++i) {
-      simt::launch(2, 32, 0, +[](int) { ++global_cell[blockIdx.x * 32 + threadIdx.x]; }, 0);
+      simt::launch(
+          2, 32, 0, +[](int) { ++global_cell[blockIdx.x * 32 + threadIdx.x]; }, 0);
       ++global_cell[5];
     }
   });
@@ -120,20 +125,24 @@ TEST_CASE("launches are ordered, and so is what the host does between them", "[s
 }
 
 TEST_CASE("a barrier must be published before it is used", "[simt]") {
-  CHECK(first_failure(1, 64, 0, +[](int) {
-          KVCRUMB_SHARED(std::uint64_t, barrier);
-          std::uint32_t const at = ptx::shared_address(&barrier);
-          if (threadIdx.x == 0) {
-            ptx::barrier_init(at, 1);
-            ptx::copy_async_arrive(at);
-          }
-          if (threadIdx.x < 32) {
-            __syncwarp();
-          } else {
-            while (!__any_sync(~0u, *static_cast<std::uint64_t volatile*>(&barrier) == simt::barrier_content)) {
-              __nanosleep(1);
-            }
-          }
-          ptx::barrier_wait(at, 0);
-        }, 0) == expected_race);
+  CHECK(first_failure(
+            1, 64, 0,
+            +[](int) {
+              KVCRUMB_SHARED(std::uint64_t, barrier);
+              std::uint32_t const at = ptx::shared_address(&barrier);
+              if (threadIdx.x == 0) {
+                ptx::barrier_init(at, 1);
+                ptx::copy_async_arrive(at);
+              }
+              if (threadIdx.x < 32) {
+                __syncwarp();
+              } else {
+                while (!__any_sync(
+                    ~0u, *static_cast<std::uint64_t volatile*>(&barrier) == simt::barrier_content)) {
+                  __nanosleep(1);
+                }
+              }
+              ptx::barrier_wait(at, 0);
+            },
+            0) == expected_race);
 }

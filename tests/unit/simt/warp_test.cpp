@@ -89,10 +89,13 @@ TEST_CASE("mma carries infinities and NaN", "[simt]") {
 
 TEST_CASE("transpose_8x8 transposes", "[simt]") {
   static std::uint32_t result[32];
-  simt::launch(1, 32, 0, +[](int) {
-    std::uint32_t const row = threadIdx.x / 4, column = 2 * (threadIdx.x % 4);
-    result[threadIdx.x] = ptx::transpose_8x8((row * 256 + column) | (row * 256 + column + 1) << 16);
-  }, 0);
+  simt::launch(
+      1, 32, 0,
+      +[](int) {
+        std::uint32_t const row = threadIdx.x / 4, column = 2 * (threadIdx.x % 4);
+        result[threadIdx.x] = ptx::transpose_8x8((row * 256 + column) | (row * 256 + column + 1) << 16);
+      },
+      0);
   int wrong = 0;
   for (std::uint32_t lane = 0; lane < 32; ++lane) {
     std::uint32_t const row = lane / 4, column = 2 * (lane % 4);
@@ -142,28 +145,40 @@ TEST_CASE("shuffles move values as CUDA's do", "[simt]") {
 TEST_CASE("votes count the lanes of their mask", "[simt]") {
   static unsigned ballots[32];
   static int votes[32];
-  simt::launch(1, 32, 0, +[](int) {
-    unsigned const i = threadIdx.x;
-    ballots[i] = i < 20 ? __ballot_sync(0xFFFFFu, i % 3 == 0) : 0;
-    votes[i] = __any_sync(~0u, i == 7) + 2 * __any_sync(~0u, 0) + 4 * __all_sync(~0u, 9) + 8 * __all_sync(~0u, i != 7);
-  }, 0);
+  simt::launch(
+      1, 32, 0,
+      +[](int) {
+        unsigned const i = threadIdx.x;
+        ballots[i] = i < 20 ? __ballot_sync(0xFFFFFu, i % 3 == 0) : 0;
+        votes[i] = __any_sync(~0u, i == 7) + 2 * __any_sync(~0u, 0) + 4 * __all_sync(~0u, 9) +
+                   8 * __all_sync(~0u, i != 7);
+      },
+      0);
   CHECK(ballots[0] == 0x00049249u);
   CHECK(ballots[19] == 0x00049249u);
   CHECK(votes[31] == 5);
 }
 
 TEST_CASE("half a warp may synchronize while the other half waits for all", "[simt]") {
-  CHECK(first_failure(1, 32, 0, +[](int) {
-          if (threadIdx.x < 16) {
-            __syncwarp(0xFFFFu);
-          }
-          __syncwarp();
-        }, 0).empty());
+  CHECK(first_failure(
+            1, 32, 0,
+            +[](int) {
+              if (threadIdx.x < 16) {
+                __syncwarp(0xFFFFu);
+              }
+              __syncwarp();
+            },
+            0)
+            .empty());
 }
 
 TEST_CASE("a warp need not be full, but for tensor cores it must", "[simt]") {
-  CHECK(first_failure(1, 40, 0, +[](int) { __syncwarp(); }, 0).empty());
-  CHECK(contains(first_failure(1, 40, 0, +[](int) { ptx::transpose_8x8(0); }, 0), "needs all 32 lanes"));
+  CHECK(first_failure(
+            1, 40, 0, +[](int) { __syncwarp(); }, 0)
+            .empty());
+  CHECK(contains(first_failure(
+                     1, 40, 0, +[](int) { ptx::transpose_8x8(0); }, 0),
+                 "needs all 32 lanes"));
 }
 
 namespace {
@@ -182,30 +197,40 @@ void two_places_kernel(int* unused) {
 
 TEST_CASE("lanes that diverge are an error", "[simt]") {
   SECTION("two operations") {
-    CHECK(contains(first_failure(1, 32, 0, +[](int) {
-      if (threadIdx.x < 16) {
-        __syncwarp();
-      } else {
-        __any_sync(~0u, 1);
-      }
-    }, 0), "lanes diverged"));
+    CHECK(contains(first_failure(
+                       1, 32, 0,
+                       +[](int) {
+                         if (threadIdx.x < 16) {
+                           __syncwarp();
+                         } else {
+                           __any_sync(~0u, 1);
+                         }
+                       },
+                       0),
+                   "lanes diverged"));
   }
   SECTION("two places") {
     CHECK(contains(first_failure(1, 32, 0, two_places_kernel, nullptr), "lanes diverged"));
   }
   SECTION("two masks") {
-    CHECK(contains(first_failure(1, 32, 0, +[](int) { __syncwarp(threadIdx.x < 16 ? ~0u : 0xFFFFFFFEu); }, 0),
+    CHECK(contains(first_failure(
+                       1, 32, 0, +[](int) { __syncwarp(threadIdx.x < 16 ? ~0u : 0xFFFFFFFEu); }, 0),
                    "lanes diverged"));
   }
   SECTION("a lane outside of its mask") {
-    CHECK(contains(first_failure(1, 32, 0, +[](int) { __syncwarp(0x7FFFFFFFu); }, 0), "is not in its mask"));
+    CHECK(contains(first_failure(
+                       1, 32, 0, +[](int) { __syncwarp(0x7FFFFFFFu); }, 0),
+                   "is not in its mask"));
   }
   SECTION("a lane that has exited") {
-    std::string const text = first_failure(1, 32, 0, +[](int) {
-      if (threadIdx.x != 7) {
-        __any_sync(~0u, 1);
-      }
-    }, 0);
+    std::string const text = first_failure(
+        1, 32, 0,
+        +[](int) {
+          if (threadIdx.x != 7) {
+            __any_sync(~0u, 1);
+          }
+        },
+        0);
     CHECK((contains(text, "exits while") || contains(text, "has exited")));
     CHECK(contains(text, "warp_test.cpp"));
   }

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests of kernels without a GPU: the kernels are compiled as plain C++20 and run under the emulator of support/simt (its
+# README.md says what that proves). Label `simt`.
+#   tests/unit/simt/*_test.cpp -> test_simt, the emulator itself
+#   tests/cuda/<name>_test.cpp -> test_cuda_<name>, one program each, because each has minutes of templates
+#                                 and test_cuda_<name>_no_bulk_copy for the names below: what devices before sm_90 run
+# `-include support/simt/simt.hpp` is how the kernels become C++; it comes with the precompiled header where there is one.
+
+set(KVCRUMB_SIMT_OPTIMIZE "-O1" CACHE STRING "Optimization of emulated kernels; compiling takes longer than running")
+option(KVCRUMB_SIMT_LIGHT "Emulated tests run fewer shapes and schedules (defines KVCRUMB_SIMT_LIGHT)" OFF)
+option(KVCRUMB_SIMT_WITHOUT_BULK_COPY "Build some emulated tests once more with KVCRUMB_SIMT_NO_BULK_COPY" ON)
+set(kvcrumb_simt_without_bulk_copy "^decode")
+
+# The scheduler must not be seen by sanitizers; it talks to them itself.
+file(GLOB simt_runtime CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/support/simt/*.cpp")
+add_library(kvcrumb_simt_runtime OBJECT ${simt_runtime})
+target_compile_features(kvcrumb_simt_runtime PRIVATE cxx_std_20)
+target_include_directories(kvcrumb_simt_runtime PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+target_compile_options(kvcrumb_simt_runtime PRIVATE -O2 -Wall -Wextra -Wshadow)
+
+add_library(kvcrumb_simt_support INTERFACE)
+target_link_libraries(kvcrumb_simt_support INTERFACE kvcrumb_test_support)
+target_compile_options(kvcrumb_simt_support INTERFACE "${KVCRUMB_SIMT_OPTIMIZE}" -g1 -fno-strict-aliasing
+  -Wno-unknown-pragmas)
+if(KVCRUMB_SIMT_LIGHT)
+  target_compile_definitions(kvcrumb_simt_support INTERFACE KVCRUMB_SIMT_LIGHT)
+endif()
+
+if(KVCRUMB_TEST_PCH)
+  add_library(kvcrumb_simt_precompiled OBJECT support/catch_precompiled.cpp)
+  target_link_libraries(kvcrumb_simt_precompiled PRIVATE kvcrumb_simt_support)
+  target_precompile_headers(kvcrumb_simt_precompiled PRIVATE support/simt/simt.hpp support/catch.hpp)
+endif()
+
+# kvcrumb_add_simt(program SOURCES ... [OPTIONS ...])
+function(kvcrumb_add_simt program)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;OPTIONS")
+  add_executable(${program} ${arg_SOURCES} $<TARGET_OBJECTS:kvcrumb_simt_runtime>)
+  target_link_libraries(${program} PRIVATE kvcrumb_simt_support kvcrumb_test_main)
+  target_compile_options(${program} PRIVATE ${arg_OPTIONS})
+  if(KVCRUMB_TEST_PCH AND NOT arg_OPTIONS)
+    target_precompile_headers(${program} REUSE_FROM kvcrumb_simt_precompiled)
+  else()
+    target_compile_options(${program} PRIVATE -include "${CMAKE_CURRENT_SOURCE_DIR}/support/simt/simt.hpp")
+  endif()
+  kvcrumb_register_catch(${program} host simt)
+endfunction()
+
+file(GLOB simt_tests CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/unit/simt/*_test.cpp")
+if(simt_tests)
+  kvcrumb_add_simt(test_simt SOURCES ${simt_tests})
+endif()
+file(GLOB simt_tests CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/*_test.cpp")
+foreach(source IN LISTS simt_tests)
+  cmake_path(GET source STEM name)
+  string(REGEX REPLACE "_test$" "" name "${name}")
+  kvcrumb_add_simt(test_cuda_${name} SOURCES "${source}")
+  if(KVCRUMB_SIMT_WITHOUT_BULK_COPY AND name MATCHES "${kvcrumb_simt_without_bulk_copy}")
+    kvcrumb_add_simt(test_cuda_${name}_no_bulk_copy SOURCES "${source}" OPTIONS -DKVCRUMB_SIMT_NO_BULK_COPY)
+  endif()
+endforeach()
