@@ -34,24 +34,18 @@ struct section_traits {
     return (plane * groups + group) * vector_bytes;
   }
 
-  //! Codes are copied in chunks of whole steps, as many as divide the section into parts of at most `limit`
-  //! bytes that begin on 16 bytes and hold an even number of column blocks.
+  //! Codes are copied in chunks of whole steps: the fewest parts of equal size that have at most chunk_limit bytes,
+  //! or else the smallest possible. At 3 bits a part holds whole pairs of words.
   static constexpr int chunk_limit = 4096;
-  static constexpr bool fits(int n) noexcept {
-    bool const whole = n == layout::steps;
-    bool const even = n * layout::column_fields % 2 == 0;
-    bool const pairs = spec.bits != 3 || n * layout::row_groups % 2 == 0;
-    return layout::steps % n == 0 && (whole || (even && pairs && n * layout::step_bytes <= chunk_limit));
-  }
   static constexpr int chunk_steps = [] {
-    for (int parts = 1; parts <= layout::steps; ++parts) {
-      if (layout::steps % parts != 0 || !fits(layout::steps / parts)) continue;
-      if (code_bytes / parts <= chunk_limit) return layout::steps / parts;
+    int best = layout::steps;
+    for (int n = layout::steps; n >= 1; --n) {
+      bool const whole_pairs = spec.bits != 3 || n == layout::steps || n * layout::row_groups % 2 == 0;
+      if (layout::steps % n != 0 || !whole_pairs) continue;
+      best = n;
+      if (n * layout::step_bytes <= chunk_limit) break;
     }
-    for (int n = 1; n <= layout::steps; ++n) {  // nothing is small enough: the smallest part
-      if (fits(n)) return n;
-    }
-    return layout::steps;
+    return best;
   }();
   static constexpr int chunks = layout::steps / chunk_steps;
   static constexpr int chunk_bytes = code_bytes / chunks;

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <deque>
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -71,10 +71,21 @@ inline cudaError_t result(cudaError_t e) {
   }
   return e;
 }
-//! The dynamic shared memory that cudaFuncSetAttribute allowed each kernel; the others may use the default.
-inline std::map<void const*, int>& dynamic_shared_limits() {
-  static std::map<void const*, int> limits;
-  return limits;
+//! The dynamic shared memory that cudaFuncSetAttribute allowed this kernel; the others may use the default.
+//! No std::map: MSan does not see what libstdc++ writes into its nodes.
+inline int& dynamic_shared_limit(void const* kernel) {
+  struct limit {
+    void const* kernel;
+    int bytes;
+  };
+  static std::deque<limit> limits;
+  for (limit& l : limits) {
+    if (l.kernel == kernel) {
+      return l.bytes;
+    }
+  }
+  limits.push_back({kernel, default_shared_per_block});
+  return limits.back().bytes;
 }
 
 }  // namespace simt
@@ -138,7 +149,7 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attribu
     if (value < 0 || value > simt::max_shared_per_block) {
       return simt::result(cudaErrorInvalidValue);
     }
-    simt::dynamic_shared_limits()[reinterpret_cast<void const*>(kernel)] = value;
+    simt::dynamic_shared_limit(reinterpret_cast<void const*>(kernel)) = value;
   }
   return cudaSuccess;
 }
@@ -165,9 +176,7 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
   if (!fits) {
     return simt::result(cudaErrorInvalidConfiguration);
   }
-  int const limit = simt::dynamic_shared_limits()
-                        .try_emplace(reinterpret_cast<void const*>(kernel), simt::default_shared_per_block)
-                        .first->second;
+  int const limit = simt::dynamic_shared_limit(reinterpret_cast<void const*>(kernel));
   if (config->dynamicSmemBytes > static_cast<std::size_t>(limit)) {
     return simt::result(cudaErrorInvalidValue);
   }

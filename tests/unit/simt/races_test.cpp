@@ -124,6 +124,7 @@ TEST_CASE("launches are ordered, and so is what the host does between them", "[s
   CHECK(text == "");
 }
 
+#if !defined(SIMT_MSAN)  // it polls memory that is undefined at first
 TEST_CASE("a barrier must be published before it is used", "[simt]") {
   CHECK(first_failure(
             1, 64, 0,
@@ -146,3 +147,5 @@ TEST_CASE("a barrier must be published before it is used", "[simt]") {
             },
             0) == expected_race);
 }
+
+#endif

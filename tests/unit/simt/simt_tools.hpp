@@ -9,7 +9,11 @@
 #include <vector>
 
 #include "kvcrumb/ptx.cuh"
+#if defined(SIMT_MSAN)
+#include "support/simt/plain_checks.hpp"
+#else
 #include "support/catch.hpp"
+#endif
 
 namespace kvcrumb::test {
 

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file The part of Catch2 that kernel tests use, for MemorySanitizer: Catch2 itself, and containers and
+//! streams of libstdc++, are not compiled with it and would be reported. TEST_CASE, SECTION (one level),
+//! GENERATE (one for each test case, outside of sections), CHECK, REQUIRE and main(). Needs
+//! -D_GLIBCXX_EXTERN_TEMPLATE=0, which makes std::string a part of the test; the node-based containers stay
+//! forbidden.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <initializer_list>
+
+namespace simt::plain {
+
+struct test_case {
+  char const* name;
+  void (*run)();
+  test_case* next;
+};
+inline test_case* first = nullptr;
+inline int failures = 0;
+inline int section_seen = 0, section_wanted = 0, value_wanted = 0, values = 1;
+
+struct registration {
+  test_case self;
+  registration(char const* name, void (*run)()) : self{name, run, first} { first = &self; }
+};
+inline bool enter_section() { return section_seen++ == section_wanted; }
+template <class T, class... Rest>
+T generate(T head, Rest... rest) {
+  T const all[] = {head, static_cast<T>(rest)...};
+  values = static_cast<int>(1 + sizeof...(Rest));
+  return all[value_wanted];
+}
+inline void check(bool passed, char const* text, char const* file, int line) {
+  if (!passed) {
+    std::printf("%s:%d: FAILED: %s\n", file, line, text);
+    ++failures;
+  }
+}
+struct approx {
+  double value, relative = 1e-5;
+  explicit approx(double x) : value(x) {}
+  approx& epsilon(double e) {
+    relative = e;
+    return *this;
+  }
+  friend bool operator==(double x, approx const& a) {
+    return std::fabs(x - a.value) <= a.relative * std::fabs(a.value);
+  }
+};
+//! Runs each test case once for each generated value and each section.
+inline int run_all() {
+  int cases = 0;
+  for (test_case* t = first; t != nullptr; t = t->next, ++cases) {
+    values = 1;
+    for (value_wanted = 0; value_wanted < values; ++value_wanted) {
+      section_wanted = 0;
+      do {
+        section_seen = 0;
+        t->run();
+      } while (++section_wanted < section_seen);
+    }
+  }
+  std::printf("%d test cases, %d failures\n", cases, failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace simt::plain
+
+#define SIMT_JOIN_(a, b) a##b
+#define SIMT_JOIN(a, b) SIMT_JOIN_(a, b)
+#define TEST_CASE(name, ...)                                                  \
+  static void SIMT_JOIN(simt_test_, __LINE__)();                              \
+  static ::simt::plain::registration SIMT_JOIN(simt_registration_, __LINE__)( \
+      name, SIMT_JOIN(simt_test_, __LINE__));                                 \
+  static void SIMT_JOIN(simt_test_, __LINE__)()
+#define SECTION(name) if (::simt::plain::enter_section())
+#define GENERATE(...) ::simt::plain::generate(__VA_ARGS__)
+#define CHECK(...) ::simt::plain::check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __FILE__, __LINE__)
+#define CHECK_FALSE(...) ::simt::plain::check(!(__VA_ARGS__), "not " #__VA_ARGS__, __FILE__, __LINE__)
+#define REQUIRE(...)                                                     \
+  do {                                                                   \
+    bool const simt_passed = static_cast<bool>(__VA_ARGS__);             \
+    ::simt::plain::check(simt_passed, #__VA_ARGS__, __FILE__, __LINE__); \
+    if (!simt_passed) std::exit(1);                                      \
+  } while (false)
+#define INFO(...) static_cast<void>(0)
+#define CAPTURE(...) static_cast<void>(0)
+
+namespace kvcrumb::test {
+using Approx = simt::plain::approx;
+}
