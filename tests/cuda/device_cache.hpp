@@ -30,8 +30,7 @@ class guarded_bytes {
     owned_.assign(size(bytes), 0);
   }
   void own(std::int64_t begin, std::int64_t bytes) {
-    REQUIRE(begin >= 0);
-    REQUIRE(begin + bytes <= static_cast<std::int64_t>(bytes_.size()));
+    KVCRUMB_ASSERT(begin >= 0 && begin + bytes <= static_cast<std::int64_t>(bytes_.size()));
     for (std::int64_t i = begin; i < begin + bytes; ++i)
       owned_[size(i)] = 1;
   }

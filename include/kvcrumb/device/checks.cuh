@@ -8,7 +8,7 @@ namespace kvcrumb::inline v0::device {
 
 namespace detail {
 
-constexpr bool aligned(void const* p, std::uintptr_t n) noexcept {
+inline bool aligned(void const* p, std::uintptr_t n) noexcept {
   return reinterpret_cast<std::uintptr_t>(p) % n == 0;
 }
 

@@ -59,10 +59,10 @@ KVCRUMB_DEVICE void accumulate_tile(column_state<Blob::dim_blocks, ColumnTiles>&
         if constexpr (k < layout::column_blocks) {
           if constexpr (has_bias && k % 2 == 0) {
             if constexpr (bias != bias_form::offset) {
-              ptx::load_shared_128(row, row_params + value::vector_offset(1, 0) + 64 * (k / 2));
+              ptx::load_shared_128(row, row_params + value::vector_offset(1, 0, k / 2));
             }
             if constexpr (bias != bias_form::plane) {
-              ptx::load_shared_128(other, row_params + value::vector_offset(0, 0) + 64 * (k / 2));
+              ptx::load_shared_128(other, row_params + value::vector_offset(0, 0, k / 2));
               KVCRUMB_UNROLL
               for (int i = 0; i < 4; ++i)
                 row[i] = bias == bias_form::offset ? other[i] : ptx::multiply_half2(row[i], other[i]);
@@ -77,7 +77,7 @@ KVCRUMB_DEVICE void accumulate_tile(column_state<Blob::dim_blocks, ColumnTiles>&
           KVCRUMB_UNROLL
           for (int g = 0; g < groups; ++g) {
             if constexpr (value::codec::has_gain && k % 2 == 0) {
-              ptx::load_shared_128(gain[g], params + value::vector_offset(0, g) + 64 * (k / 2));
+              ptx::load_shared_128(gain[g], params + value::vector_offset(0, g, k / 2));
             }
             KVCRUMB_UNROLL
             for (int n = 0; n < ColumnTiles; ++n) {

@@ -46,10 +46,10 @@ KVCRUMB_DEVICE void score_channels(tile_scores<Blob, ColumnTiles>& out, ring<Blo
           KVCRUMB_UNROLL
           for (int g = 0; g < groups; ++g) {
             if constexpr (key::codec::has_gain && k % 2 == 0) {  // one load serves two column blocks
-              ptx::load_shared_128(gain[g], params + key::vector_offset(0, g) + 64 * (k / 2));
+              ptx::load_shared_128(gain[g], params + key::vector_offset(0, g, k / 2));
             }
             if constexpr (key::spec.planes == 2 && k % 2 == 0) {
-              ptx::load_shared_128(constant[g], params + key::vector_offset(1, g) + 64 * (k / 2));
+              ptx::load_shared_128(constant[g], params + key::vector_offset(1, g, k / 2));
             }
             KVCRUMB_UNROLL
             for (int n = 0; n < ColumnTiles; ++n) {
@@ -178,10 +178,10 @@ KVCRUMB_DEVICE void score_tokens(tile_scores<Blob, ColumnTiles>& out, ring<Blob>
             unrolled<rows / 2>([&]<int pair>() {
               std::uint32_t gains[4], others[4];
               if constexpr (key::codec::has_gain) {
-                ptx::load_shared_128(gains, params + key::vector_offset(0, g) + 64 * pair);
+                ptx::load_shared_128(gains, params + key::vector_offset(0, g, pair));
               }
               if constexpr (key::spec.planes == 2) {
-                ptx::load_shared_128(others, params + key::vector_offset(1, g) + 64 * pair);
+                ptx::load_shared_128(others, params + key::vector_offset(1, g, pair));
               }
               unrolled<4>([&]<int j>() {  // row block 2 pair + j / 2, row half j % 2
                 constexpr int p = 2 * pair + j / 2, r = j % 2;

@@ -29,13 +29,14 @@ struct section_traits {
   static constexpr int vector_bytes = spec.owners() * spec.param_bytes;
   static constexpr int param_bytes = spec.planes * (spec.planes == 0 ? 0 : spec.groups()) * vector_bytes;
   static constexpr int code_bytes = layout::code_bytes;
-  //! Byte offset of the parameter vector of `plane` and `group` within the parameters.
-  KVCRUMB_API static constexpr int vector_offset(int plane, int group) noexcept {
-    return (plane * groups + group) * vector_bytes;
+  //! Byte offset, within the parameters, of those of `plane` and `group` that belong to block pair `pair` (32
+  //! owners).
+  KVCRUMB_API static constexpr std::uint32_t vector_offset(int plane, int group, int pair = 0) noexcept {
+    return static_cast<std::uint32_t>((plane * groups + group) * vector_bytes + 64 * pair);
   }
 
-  //! Codes are copied in chunks of whole steps: the fewest parts of equal size that have at most chunk_limit bytes,
-  //! or else the smallest possible. At 3 bits a part holds whole pairs of words.
+  //! Codes are copied in chunks of whole steps: the fewest parts of equal size that have at most chunk_limit
+  //! bytes, or else the smallest possible. At 3 bits a part holds whole pairs of words.
   static constexpr int chunk_limit = 4096;
   static constexpr int chunk_steps = [] {
     int best = layout::steps;

@@ -10,7 +10,7 @@
 
 #include "kvcrumb/ptx.cuh"
 #if defined(SIMT_MSAN)
-#include "support/simt/plain_checks.hpp"
+#include "support/simt/plain/checks.hpp"
 #else
 #include "support/catch.hpp"
 #endif

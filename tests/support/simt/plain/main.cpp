@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! @file main() of the tests that are built with MemorySanitizer.
-#include "support/simt/plain_checks.hpp"
+#include "support/simt/plain/checks.hpp"
 
 int main() { return simt::plain::run_all(); }
