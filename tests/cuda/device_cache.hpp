@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The memory behind a batch_cache: pages anywhere, padded strides, canaries; filled from and compared with
-//! host caches.
+//! @file The memory behind a batch_cache: pages anywhere, padded strides, canaries; filled from and compared
+//! with host caches.
 #pragma once
 
 #include <numeric>
@@ -17,7 +17,7 @@ struct device_options {
   bool separate = true;   //!< three buffers with strides of their own; false: blobs as the host has them
   int room = 0;           //!< tokens that a sequence may grow by
   int tail_capacity = 0;  //!< 0: what the window and eight new tokens need
-  bool encoded = true;    //!< false: no `encoded` array and no tail; row-independent schemes with window {0, 1}
+  bool encoded = true;  //!< false: no `encoded` array and no tail; row-independent schemes with window {0, 1}
   std::byte poison{0xFF};
 };
 
@@ -112,8 +112,8 @@ template <class Scheme>
 class device_cache {
  public:
   //! Empty caches with room for lengths[s] + options.room tokens of each sequence.
-  static device_cache make(Scheme const& scheme, tile_shape shape, int kv_heads, std::vector<int> const& lengths,
-                           device_options const& options = {}) {
+  static device_cache make(Scheme const& scheme, tile_shape shape, int kv_heads,
+                           std::vector<int> const& lengths, device_options const& options = {}) {
     return device_cache(scheme, shape, kv_heads, lengths, options);
   }
   device_cache(device_cache&&) = default;
@@ -135,8 +135,8 @@ class device_cache {
     tokens_[size(s)] = static_cast<std::int32_t>(v.tokens);
     if (!encoded_.empty()) encoded_[size(s)] = static_cast<std::int32_t>(v.tile_tokens);
     std::size_t const width = size(view_.shape.head_dim) * sizeof(float16);
-    auto const copy = [&](batch_rows<float16> const& k, batch_rows<float16> const& vals, int h, std::int64_t to,
-                          float16 const* key, float16 const* value) {
+    auto const copy = [&](batch_rows<float16> const& k, batch_rows<float16> const& vals, int h,
+                          std::int64_t to, float16 const* key, float16 const* value) {
       std::memcpy(k.row(s, h, to), key, width);
       std::memcpy(vals.row(s, h, to), value, width);
     };
@@ -159,8 +159,8 @@ class device_cache {
       last_page_len_[size(s)] = static_cast<std::int32_t>((v.tile_tokens - 1) % view_.shape.tile_tokens + 1);
   }
 
-  //! Where a sequence differs from a host cache, bytes, counts, positions and scores; empty: nowhere. Tiles in
-  //! [tiles of the host, all_tiles) must be zero where the host gave them back (truncate).
+  //! Where a sequence differs from a host cache, bytes, counts, positions and scores; empty: nowhere. Tiles
+  //! in [tiles of the host, all_tiles) must be zero where the host gave them back (truncate).
   std::string difference(int s, kv_cache<Scheme> const& host) const {
     cache_view<Scheme, float16> const v = host.view();
     auto const says = [&](char const* what, std::int64_t head, std::int64_t at, std::int64_t byte = -1) {
@@ -177,9 +177,11 @@ class device_cache {
         if (auto const b = first_difference(view_.masks.section(page, h), v.masks.section(h, t), mask_bytes_);
             b >= 0)
           return says("mask", h, t, b);
-        if (auto const b = first_difference(view_.keys.section(page, h), v.keys.section(h, t), key_bytes_); b >= 0)
+        if (auto const b = first_difference(view_.keys.section(page, h), v.keys.section(h, t), key_bytes_);
+            b >= 0)
           return says("key section", h, t, b);
-        if (auto const b = first_difference(view_.values.section(page, h), v.values.section(h, t), value_bytes_);
+        if (auto const b =
+                first_difference(view_.values.section(page, h), v.values.section(h, t), value_bytes_);
             b >= 0)
           return says("value section", h, t, b);
       }
@@ -194,7 +196,8 @@ class device_cache {
             first_difference(view_.tail_values.row(s, h, at), v.tail.values.row(h, i), width) >= 0)
           return says("tail", h, i);
       }
-      if (int const i = isolated_difference(view_.pool, v.pool, s, h, width); i != -1) return says("pool", h, i);
+      if (int const i = isolated_difference(view_.pool, v.pool, s, h, width); i != -1)
+        return says("pool", h, i);
       if (int const i = isolated_difference(view_.aux, v.aux, s, h, width); i != -1) return says("aux", h, i);
     }
     return {};
@@ -202,9 +205,9 @@ class device_cache {
 
   //! Nothing beside what belongs to the cache was written.
   bool intact() const {
-    return keys_.intact() && values_.intact() && masks_.intact() && sink_keys_.intact() && sink_values_.intact() &&
-           tail_keys_.intact() && tail_values_.intact() && pool_.keys.intact() && pool_.values.intact() &&
-           aux_.keys.intact() && aux_.values.intact();
+    return keys_.intact() && values_.intact() && masks_.intact() && sink_keys_.intact() &&
+           sink_values_.intact() && tail_keys_.intact() && tail_values_.intact() && pool_.keys.intact() &&
+           pool_.values.intact() && aux_.keys.intact() && aux_.values.intact();
   }
 
  private:

@@ -24,12 +24,11 @@ struct encode_config {
   static constexpr bool isolating = Scheme::isolation_type::how != selection::none;
   using key = section_encoder<typename Scheme::key_type, side::key, HeadDim, TileTokens, isolating, threads>;
   using value = section_encoder<typename Scheme::value_type, side::value, HeadDim, TileTokens, isolating, threads>;
-  //! Neighbouring kv heads of which one block needs the flags.
-  static constexpr int head_span = [] {
-    int const k = Scheme::key_type::grouping_type::head_span(HeadDim),
-              v = Scheme::value_type::grouping_type::head_span(HeadDim);
-    return k > v ? k : v;
-  }();
+  //! Neighbouring kv heads that share groups, of the wider and of the narrower side.
+  static constexpr int key_span = Scheme::key_type::grouping_type::head_span(HeadDim);
+  static constexpr int value_span = Scheme::value_type::grouping_type::head_span(HeadDim);
+  static constexpr int head_span = key_span > value_span ? key_span : value_span;
+  static constexpr int least_span = key_span > value_span ? value_span : key_span;
 
   //! Shared memory to encode up to `tokens` rows of one side.
   static constexpr int shared_bytes(int tokens) noexcept {

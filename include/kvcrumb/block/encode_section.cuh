@@ -88,7 +88,7 @@ class section_encoder {
   static constexpr int code_row = HeadDim + 16 / code_size;
   static constexpr int float_planes = planes + (has_work ? 1 : 0) + (Isolating ? 1 : 0);
   static constexpr int work_plane = planes, mean_plane = planes + (has_work ? 1 : 0);
-  static constexpr int rows_offset(int tokens) noexcept {
+  KVCRUMB_API static constexpr int rows_offset(int tokens) noexcept {
     return section::param_bytes + (channelwise ? 4 * float_planes * (tokens / group) * HeadDim : 0);
   }
   KVCRUMB_DEVICE static float* floats(std::byte* shared, int plane, int tokens, int g) {

@@ -32,7 +32,7 @@ struct encoded_section {
   struct place3 {
     int word, shift;
   };
-  static constexpr place3 place(int field, int r, int c) noexcept {
+  KVCRUMB_API static constexpr place3 place(int field, int r, int c) noexcept {
     int const p = field % deal.p_fields, k = field / deal.p_fields;
     int const row = 16 * p + 8 * r, column = 16 * k + 8 * c;
     bool const key = Which == side::key;

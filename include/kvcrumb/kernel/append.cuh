@@ -63,7 +63,7 @@ KVCRUMB_DEVICE void flush(block::encode_arguments<typename Config::input_type> c
         __syncthreads();
         for (int i = static_cast<int>(threadIdx.x); i < flag_words; i += Config::threads)
           flags[i] = 0u;
-        bool const joint = scheme.isolate.scope() == pool_scope::per_layer;
+        bool const joint = scheme.isolate.across == pool_scope::per_layer;
         for (int begin = 0; begin < count; begin += group) {
           for (int h = head; h < end; h = joint ? end : h + 1) {
             block::compete<Config>(scheme.isolate, c, sequence, h, joint ? end : h + 1, keys, values, begin, group,
@@ -116,16 +116,18 @@ __global__ void __launch_bounds__(Config::threads)
   }
   if (step.flush <= 0) return;
   __syncthreads();
-  if (c.encoded == nullptr) {
-    auto const rows_from = [&](auto rows) {
-      return [=, &c](int slot) {
-        auto from = rows;
-        from.first += c.sink_capacity + slot;
-        return from;
+  if constexpr (Config::scheme_type::row_independent) {
+    if (c.encoded == nullptr) {
+      auto const rows_from = [&](auto rows) {
+        return [=, &c](int slot) {
+          auto from = rows;
+          from.first += c.sink_capacity + slot;
+          return from;
+        };
       };
-    };
-    detail::flush<Config>(a, scheme, sequence, head, end, step, rows_from(keys), rows_from(values), dynamic);
-    return;
+      detail::flush<Config>(a, scheme, sequence, head, end, step, rows_from(keys), rows_from(values), dynamic);
+      return;
+    }
   }
   auto const ring_from = [&](batch_rows<float16> const& rows) {
     return [&](int slot) {

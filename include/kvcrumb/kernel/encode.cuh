@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(Config::threads)
     score_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a,
                  __grid_constant__ typename Config::scheme_type const scheme) {
   int const blocks = (a.max_slots + rows_per_block - 1) / rows_per_block;
-  bool const joint = scheme.isolate.scope() == pool_scope::per_layer;
+  bool const joint = scheme.isolate.across == pool_scope::per_layer;
   int const deciding = joint ? 1 : a.cache.kv_heads;
   int const part = static_cast<int>(blockIdx.x) % blocks, segment = static_cast<int>(blockIdx.x) / blocks;
   int const sequence = segment / deciding, head = segment % deciding, end = joint ? a.cache.kv_heads : head + 1;

@@ -130,13 +130,16 @@ inline constexpr bool can_forward<hadamard<Block>> = true;
 template <class Next>
 inline constexpr bool can_forward<centered<Next>> = can_forward<Next>;
 
+template <int Power>
+inline constexpr int log2_of = std::bit_width(static_cast<unsigned>(Power)) - 1;
+
 //! transform::forward of a row of kv head `head`, to the same bits.
 template <int HeadDim>
 KVCRUMB_DEVICE void forward(identity, int, float (&)[row_lanes<HeadDim>::per_lane], int) {}
 template <int HeadDim, int Block>
 KVCRUMB_DEVICE void forward(hadamard<Block>, int, float (&x)[row_lanes<HeadDim>::per_lane], int lane) {
   constexpr int per_lane = row_lanes<HeadDim>::per_lane, width = hadamard<Block>::block(HeadDim);
-  constexpr int log2 = std::bit_width(static_cast<unsigned>(width)) - 1;
+  constexpr int log2 = log2_of<width>;
   KVCRUMB_UNROLL
   for (int h = 1; h < width && h < per_lane; h *= 2) {
     KVCRUMB_UNROLL

@@ -107,6 +107,21 @@ TEST_CASE("blocks are not ordered, also after a __syncthreads", "[simt]") {
             2, 32, +[](int) { global_cell[blockIdx.x * 32 + threadIdx.x] = 1; }, 0) == "");
 }
 
+TEST_CASE("each block has shared memory of its own", "[simt]") {
+  CHECK(failure(
+            16, 32,
+            +[](int) {  // more blocks than sets of contexts
+              KVCRUMB_SHARED(int, cell);
+              KVCRUMB_SHARED(std::uint64_t, barrier);
+              if (threadIdx.x == blockIdx.x) {
+                cell = 1;
+                ptx::barrier_init(ptx::shared_address(&barrier), 1);
+                ptx::copy_async_arrive(ptx::shared_address(&barrier));
+              }
+            },
+            0) == "");
+}
+
 TEST_CASE("the last block sees the others' results only with a __threadfence", "[simt]") {
   int out = 0;
   CHECK(failure(6, 32, last_block<false>, &out) == expected_race);

@@ -2,4 +2,4 @@
 //! @file main() of the tests that are built with MemorySanitizer.
 #include "support/simt/plain/checks.hpp"
 
-int main() { return simt::plain::run_all(); }
+int main(int count, char** arguments) { return simt::plain::run_all(count, arguments); }
