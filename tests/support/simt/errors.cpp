@@ -103,16 +103,13 @@ void first_error(void (*body)(void*), void* context, char* text, std::size_t cap
   if (::pipe(ends) != 0) {
     return say("no pipe");
   }
-  // after a fork, TSan ignores the accesses and the order of the forking thread, because it knows of others
-  void* const substitute = under_tsan() ? __tsan_create_fiber(0) : nullptr;
+  // After a fork TSan sees nothing more if it knew of several contexts (libtsan of g++ 12.2): races are found by the
+  // first expect_error() of a process that has launched nothing itself.
   pid_t const child = ::fork();
   if (child < 0) {
     return say("no child");
   }
   if (child == 0) {
-    if (under_tsan()) {
-      __tsan_switch_to_fiber(substitute, 1);
-    }
     ::close(ends[0]);
     error_pipe = ends[1];
     if (std::getenv("KVCRUMB_SIMT_VERBOSE") == nullptr) {
@@ -123,9 +120,6 @@ void first_error(void (*body)(void*), void* context, char* text, std::size_t cap
     }
     body(context);
     _Exit(0);
-  }
-  if (under_tsan()) {
-    __tsan_destroy_fiber(substitute);
   }
   ::close(ends[1]);
   std::size_t size = 0;
