@@ -38,9 +38,9 @@ TEST_CASE("lengths from nothing to a tile and more, alone and in a batch", "[cud
 }
 
 TEST_CASE("pages by table, lists and contiguous, with joint and separate strides", "[cuda][decode]") {
-  for (paging const pages : {paging::block_table, paging::lists, paging::contiguous}) {
+  for (page_form const pages : {page_form::paged, page_form::listed, page_form::contiguous}) {
     for (bool const separate : {false, true}) {
-      host_batch<ott> batch(ott_caches({300, 0, 500}), {pages, separate});
+      host_batch<ott> batch(ott_caches({300, 0, 500}), {.pages = pages, .separate = separate});
       CHECK(run_decode<decoder>(batch, {}).output < bound);
     }
   }
