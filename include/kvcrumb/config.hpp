@@ -22,17 +22,20 @@ static_assert(std::endian::native == std::endian::little,
 
 //! What kernels are written with. A .cuh is device code for a CUDA compiler, or plain C++ for the emulator of
 //! the tests, which defines KVCRUMB_SIMT and is included before it (docs/cuda.md).
-//! - KVCRUMB_DEVICE marks device functions, KVCRUMB_UNROLL the loops that must be unrolled
+//! - KVCRUMB_DEVICE marks device functions, KVCRUMB_UNROLL the loops that must be unrolled,
+//!   KVCRUMB_KEEP_ROLLED those that must not
 //! - KVCRUMB_SHARED(Type, name) declares a static shared variable, KVCRUMB_SHARED_DYNAMIC(name) the dynamic
 //! array
 #if defined(__CUDACC__)
 #define KVCRUMB_DEVICE __device__ __forceinline__
 #define KVCRUMB_UNROLL _Pragma("unroll")
+#define KVCRUMB_KEEP_ROLLED _Pragma("unroll 1")
 #define KVCRUMB_SHARED(Type, name) __shared__ __align__(16) Type name
 #define KVCRUMB_SHARED_DYNAMIC(name) extern __shared__ __align__(128) std::byte name[]
 #elif defined(KVCRUMB_SIMT)
 #define KVCRUMB_DEVICE inline
 #define KVCRUMB_UNROLL
+#define KVCRUMB_KEEP_ROLLED
 #define KVCRUMB_SHARED(Type, name) auto& name = ::simt::shared_static<Type>([] {})
 #define KVCRUMB_SHARED_DYNAMIC(name) std::byte* const name = ::simt::shared_dynamic()
 #endif

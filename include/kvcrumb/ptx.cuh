@@ -133,6 +133,15 @@ KVCRUMB_DEVICE void mma(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
+//! c = A B: the same without an accumulator, which costs no instruction to clear.
+KVCRUMB_DEVICE void multiply(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                             std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %10, %10, %10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(0.0f));
+}
 //! Transposes an 8 x 8 matrix of 16-bit values, of which each lane holds two neighbours of row lane / 4.
 KVCRUMB_DEVICE std::uint32_t transpose_8x8(std::uint32_t a) {
   std::uint32_t r;
@@ -221,6 +230,12 @@ using simt::async_proxy_fence, simt::barrier_expect, simt::barrier_init, simt::b
     simt::multiply_half2, simt::pack_half2, simt::permute_bytes, simt::reciprocal_approximate,
     simt::release_dependents, simt::shared_address, simt::store_shared_16, simt::store_shared_32,
     simt::transpose_8x8, simt::wait_for_dependencies;
+
+inline void multiply(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
+                     std::uint32_t b0, std::uint32_t b1) {
+  c[0] = c[1] = c[2] = c[3] = 0.0f;
+  mma(c, a0, a1, a2, a3, b0, b1);
+}
 
 #else
 #error "kvcrumb: a .cuh needs a CUDA compiler"

@@ -61,7 +61,7 @@ class decode {
                             result_place const& place) {
     load_query_columns<query_form::operand>(storage_.query, a, scheme, sequence, head, column_block);
     __syncthreads();
-    warp::query<head_dim, column_tiles> q;
+    warp::query_of<blob, column_tiles> q;
     q.load(ptx::shared_address(storage_.query.fp16), lane_);
     auto const key_levels = warp::make_levels(scheme.key.codec);
     auto const value_levels = warp::make_levels(scheme.value.codec);
@@ -80,24 +80,14 @@ class decode {
         int const position = w.tile_first + tile * Config::tile_tokens;  // of slot 0
         warp::tile_visibility<column_tiles> v = visibility(a, w, tile, position, first_query, newest);
         warp::tile_scores<blob, column_tiles> scores;
-        warp::score_tile(scores, ring_, q, key_levels, scale, &storage_.query.sums[0][0], lane_);
-        if constexpr (warp::transform_traits<typename scheme_type::key_type::transform_type>::has_offset) {
-          KVCRUMB_UNROLL
-          for (int n = 0; n < column_tiles; ++n) {
-            KVCRUMB_UNROLL
-            for (int p = 0; p < blob::token_blocks; ++p) {
-              KVCRUMB_UNROLL
-              for (int i = 0; i < 4; ++i)
-                scores.s[n][p][i] += shift[n][i & 1];
-            }
-          }
-        }
+        warp::score_tile(scores, ring_, q, key_levels, scale, shift, &storage_.query.sums[0][0], lane_);
+        using form = typename warp::tile_scores<blob, column_tiles>::form;
         if (v.cut || !v.all_valid || a.soft_cap > 0.0f) {
-          warp::restrict_scores(scores.s, v, a.soft_cap, lane_);
+          warp::restrict_scores<form>(scores.s, scores.zero, scale, v, a.soft_cap, lane_);
           if (!v.all_valid) warp::hide_value_parameters<blob>(ring_.parameters(), v.valid, lane_);
         }
         std::uint32_t weights[column_tiles][blob::token_blocks][2];
-        warp::weigh(weights, scores.s, state, bias);
+        warp::weigh<form>(weights, scores.s, scores.zero, scale, state, bias);
         warp::accumulate_tile(state, ring_, weights, value_levels, v.valid, lane_);
         ring_.end_tile();
       }
@@ -206,7 +196,8 @@ class decode {
     for (int n = 0; n < column_tiles; ++n) {
       KVCRUMB_UNROLL
       for (int i = 0; i < 4; ++i) {
-        see(state.sums[n][i]);
+        see(state.bias[n][0][i]);
+        see(state.bias[n][1][i]);
         KVCRUMB_UNROLL
         for (int p = 0; p < blob::dim_blocks; ++p)
           see(state.o[n][p][i]);
@@ -252,7 +243,7 @@ class decode {
       KVCRUMB_UNROLL
       for (int i = 0; i < 2; ++i) {
         storage_.max[warp_][8 * n + 2 * lane_ + i] = state.max[n][i];
-        storage_.sum[warp_][8 * n + 2 * lane_ + i] = state.sums[n][2 + i] * unbias;
+        storage_.sum[warp_][8 * n + 2 * lane_ + i] = state.sums[n][i] * unbias;
       }
     }
   }
@@ -262,6 +253,7 @@ class decode {
   KVCRUMB_DEVICE void merge(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                             int column_block, result_place const& place) {
     __syncthreads();
+    KVCRUMB_KEEP_ROLLED
     for (int column = warp_; column < columns; column += warps) {
       int const row = column_block * columns + column;
       if (row >= a.rows()) break;

@@ -23,7 +23,8 @@ struct encode_config {
   static constexpr int threads = 256, warps = threads / 32;
   static constexpr bool isolating = Scheme::isolation_type::how != selection::none;
   using key = section_encoder<typename Scheme::key_type, side::key, HeadDim, TileTokens, isolating, threads>;
-  using value = section_encoder<typename Scheme::value_type, side::value, HeadDim, TileTokens, isolating, threads>;
+  using value =
+      section_encoder<typename Scheme::value_type, side::value, HeadDim, TileTokens, isolating, threads>;
   //! Neighbouring kv heads that share groups, of the wider and of the narrower side.
   static constexpr int key_span = Scheme::key_type::grouping_type::head_span(HeadDim);
   static constexpr int value_span = Scheme::value_type::grouping_type::head_span(HeadDim);
@@ -42,16 +43,17 @@ template <class Input>
 struct encode_arguments {
   batch_cache cache{};
   batch_rows<Input const> keys{}, values{};
-  std::int64_t const* first_row = nullptr;  //!< [sequences], token at which the rows of a sequence begin, or null
+  std::int64_t const* first_row =
+      nullptr;  //!< [sequences], token at which the rows of a sequence begin, or null
   window flush{};
-  int max_tokens = 0;    //!< encode: bound of the lengths
-  int max_slots = 0;     //!< encode: bound of the tokens in tiles
-  float* scores = nullptr;  //!< encode: [sequences][kv_heads, or 1 for a layer][max_slots]
-  int count = 0;                           //!< append: new tokens of each sequence
-  std::int32_t const* counts = nullptr;    //!< append: [sequences] instead, at most `count`, or null
-  std::uint32_t* tickets = nullptr;        //!< append: [sequences], zero before and after
-  int heads_per_block = 1;                 //!< append
-  int chunk_tokens = 0;                    //!< append: most rows that are encoded at once
+  int max_tokens = 0;                    //!< encode: bound of the lengths
+  int max_slots = 0;                     //!< encode: bound of the tokens in tiles
+  float* scores = nullptr;               //!< encode: [sequences][kv_heads, or 1 for a layer][max_slots]
+  int count = 0;                         //!< append: new tokens of each sequence
+  std::int32_t const* counts = nullptr;  //!< append: [sequences] instead, at most `count`, or null
+  std::uint32_t* tickets = nullptr;      //!< append: [sequences], zero before and after
+  int heads_per_block = 1;               //!< append
+  int chunk_tokens = 0;                  //!< append: most rows that are encoded at once
 
   KVCRUMB_API int units() const noexcept { return (cache.kv_heads + heads_per_block - 1) / heads_per_block; }
   //! Rows of a sequence, from its token `first` of this call on.
@@ -80,7 +82,8 @@ KVCRUMB_DEVICE void store_mask(std::byte* mask, slot_range slots, row_flags cons
   std::uint32_t valid = 0;
   for (int bit = 0; bit < 32; ++bit) {
     int const slot = 32 * word + bit;
-    if (slot >= slots.begin && slot < slots.end && !isolated.test(head, slot - slots.begin)) valid |= 1u << bit;
+    if (slot >= slots.begin && slot < slots.end && !isolated.test(head, slot - slots.begin))
+      valid |= 1u << bit;
   }
   auto* const at = reinterpret_cast<std::uint32_t*>(mask) + word;
   *at = slots.fresh ? valid : *at | valid;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file What a block encodes (rows, flags, slots), and how parameters and codes lie in shared memory meanwhile.
+//! @file What a block encodes (rows, flags, slots), and how parameters and codes lie in shared memory
+//! meanwhile.
 #pragma once
 
 #include "kvcrumb/block/encode_words.cuh"

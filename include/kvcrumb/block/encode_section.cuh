@@ -54,12 +54,14 @@ class section_encoder {
       for (int item = thread(); item < groups_here * HeadDim; item += Threads)
         fit_channel(scheme.codec, job, item / HeadDim, item % HeadDim, tokens, shared);
       __syncthreads();
-      store_codes<section, Threads>(job.section, job.slots, channel_codes<Rows>{scheme.codec, job, tokens, shared});
+      store_codes<section, Threads>(job.section, job.slots,
+                                    channel_codes<Rows>{scheme.codec, job, tokens, shared});
     } else {
       for (int i = warp(); i < tokens; i += Threads / 32)
         encode_row(scheme, job, i, tokens, shared);
       __syncthreads();
-      store_codes<section, Threads>(job.section, job.slots, staged_codes<code_size, code_row>{shared + rows_offset(tokens)});
+      store_codes<section, Threads>(job.section, job.slots,
+                                    staged_codes<code_size, code_row>{shared + rows_offset(tokens)});
     }
     image::template store<Threads>(job.section, job.slots, shared);
   }
@@ -79,8 +81,8 @@ class section_encoder {
   using groups = warp::row_groups<HeadDim, channelwise ? HeadDim : group>;
   using lanes = warp::row_lanes<HeadDim>;
 
-  // Shared memory: parameters as stored; per channel also as floats [plane][group][channel] with `work` and the
-  // mean behind them; then rows (fp16, or float after a transform) or codes.
+  // Shared memory: parameters as stored; per channel also as floats [plane][group][channel] with `work` and
+  // the mean behind them; then rows (fp16, or float after a transform) or codes.
   static constexpr bool halves = std::same_as<typename Scheme::transform_type, identity>;
   static constexpr int row_stride = HeadDim + 8;
   static constexpr int staged_bytes = row_stride * (halves ? 2 : 4);
@@ -92,8 +94,7 @@ class section_encoder {
     return section::param_bytes + (channelwise ? 4 * float_planes * (tokens / group) * HeadDim : 0);
   }
   KVCRUMB_DEVICE static float* floats(std::byte* shared, int plane, int tokens, int g) {
-    return reinterpret_cast<float*>(shared + section::param_bytes) +
-           (plane * (tokens / group) + g) * HeadDim;
+    return reinterpret_cast<float*>(shared + section::param_bytes) + (plane * (tokens / group) + g) * HeadDim;
   }
 
   KVCRUMB_DEVICE static int thread() { return static_cast<int>(threadIdx.x); }
@@ -149,8 +150,8 @@ class section_encoder {
 
   //! Parameters of group g of a channel: over the rows that are not isolated, in the order of the host.
   template <class Rows>
-  KVCRUMB_DEVICE static void fit_channel(codec_type const& codec, section_job<Rows> const& job, int g, int channel,
-                                         int tokens, std::byte* shared) {
+  KVCRUMB_DEVICE static void fit_channel(codec_type const& codec, section_job<Rows> const& job, int g,
+                                         int channel, int tokens, std::byte* shared) {
     std::byte const* const rows = shared + rows_offset(tokens);
     auto const merge = [](statistics a, statistics b) { return codec_type::merge(a, b); };
     auto const isolated = [&](int i) { return Isolating && job.isolated.test(job.head, g * group + i); };
@@ -267,7 +268,8 @@ class section_encoder {
     if (lane() >= lanes::active) return;
     KVCRUMB_UNROLL
     for (int part = 0; part < groups::per_lane; ++part) {
-      if (lane() % groups::span == 0) image::put(shared, job.slots.begin + i, groups::group(lane(), part), p[part]);
+      if (lane() % groups::span == 0)
+        image::put(shared, job.slots.begin + i, groups::group(lane(), part), p[part]);
     }
     constexpr int words = lanes::per_lane * code_size / 4 > 0 ? lanes::per_lane * code_size / 4 : 1;
     std::uint32_t packed[words] = {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Whole words of codes in the fragment layout: each thread composes the words of one lane of the operand
-//! and stores them at once.
+//! @file Whole words of codes in the fragment layout: each thread composes the words of one lane of the
+//! operand and stores them at once.
 #pragma once
 
 #include "kvcrumb/layout/fragment.hpp"

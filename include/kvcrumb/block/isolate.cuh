@@ -6,19 +6,21 @@
 
 namespace kvcrumb::inline v0::block {
 
-//! Pools of one layer of one sequence, of the neighbouring kv heads [head, end) that decide together. Called by
-//! one whole warp; lane l handles the channels of row_lanes.
+//! Pools of one layer of one sequence, of the neighbouring kv heads [head, end) that decide together. Called
+//! by one whole warp; lane l handles the channels of row_lanes.
 template <int HeadDim>
 struct pool_editor {
   batch_cache const& cache;
   int sequence, head, end;
 
-  KVCRUMB_DEVICE std::int64_t at(int h) const { return static_cast<std::int64_t>(sequence) * cache.kv_heads + h; }
+  KVCRUMB_DEVICE std::int64_t at(int h) const {
+    return static_cast<std::int64_t>(sequence) * cache.kv_heads + h;
+  }
   KVCRUMB_DEVICE scored_token token(batch_isolated const& p, int h, int i) const {
     return {p.scores[at(h) * p.capacity + i], p.positions[at(h) * p.capacity + i]};
   }
-  KVCRUMB_DEVICE static void copy(batch_rows<float16> const& from, int i, batch_rows<float16> const& to, int j,
-                                  int sequence, int h, int lane) {
+  KVCRUMB_DEVICE static void copy(batch_rows<float16> const& from, int i, batch_rows<float16> const& to,
+                                  int j, int sequence, int h, int lane) {
     float16 const* const source = from.row(sequence, h, i);
     warp::store_row<HeadDim>(to.row(sequence, h, j), warp::load_row<HeadDim>(source, lane), lane);
   }
@@ -46,8 +48,8 @@ struct pool_editor {
                               int lane) const {
     batch_isolated const& p = cache.pool;
     for (int h = head; h < end; ++h) {
-      warp::store_row<HeadDim>(p.keys.row(sequence, h, count), warp::load_row<HeadDim>(keys.row(h, row), lane),
-                               lane);
+      warp::store_row<HeadDim>(p.keys.row(sequence, h, count),
+                               warp::load_row<HeadDim>(keys.row(h, row), lane), lane);
       warp::store_row<HeadDim>(p.values.row(sequence, h, count),
                                warp::load_row<HeadDim>(values.row(h, row), lane), lane);
       if (lane == 0) {
@@ -93,20 +95,23 @@ KVCRUMB_DEVICE float joint_score(Isolation const& isolate, Rows const& keys, int
                                  int lane) {
   auto const add = [](float a, float b) { return add_rn(a, b); };
   if (end - head == 1)
-    return warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(head, row), lane), lane);
+    return warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(head, row), lane),
+                                    lane);
   warp::tree_accumulator<float, 17> sum;
   for (int h = head; h < end; ++h)
-    sum.add(warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(h, row), lane), lane), add);
+    sum.add(warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(h, row), lane), lane),
+            add);
   return sum.total(add);
 }
 
-//! Lets rows [begin, begin + count) compete with the pool of kv heads [head, end): moves those that enter, sets
-//! their flags (bit row of word row / 32, per head; the first is that of `head`). `scores`: shared, [count].
-//! All threads of the block; begins and ends with a barrier.
+//! Lets rows [begin, begin + count) compete with the pool of kv heads [head, end): moves those that enter,
+//! sets their flags (bit row of word row / 32, per head; the first is that of `head`). `scores`: shared,
+//! [count]. All threads of the block; begins and ends with a barrier.
 template <class Config, class Rows>
-KVCRUMB_DEVICE void compete(typename Config::scheme_type::isolation_type const& isolate, batch_cache const& cache,
-                            int sequence, int head, int end, Rows const& keys, Rows const& values, int begin,
-                            int count, std::int64_t position, float* scores, std::uint32_t* flags) {
+KVCRUMB_DEVICE void compete(typename Config::scheme_type::isolation_type const& isolate,
+                            batch_cache const& cache, int sequence, int head, int end, Rows const& keys,
+                            Rows const& values, int begin, int count, std::int64_t position, float* scores,
+                            std::uint32_t* flags) {
   constexpr int head_dim = Config::head_dim;
   int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   __syncthreads();
@@ -135,7 +140,7 @@ KVCRUMB_DEVICE void compete(typename Config::scheme_type::isolation_type const& 
         for (int i = lane; i < held; i += 32)
           worst.offer(pools.token(pool, head, i), i, true);
         worst.join_lanes(true);
-        __syncwarp();  // all have read before one writes
+        __syncwarp();                                        // all have read before one writes
         if (!(best.token.score < worst.token.score)) break;  // candidates ascend: the rest is refused too
         pools.evict(worst.index, held, aux_held, lane);
         --held;

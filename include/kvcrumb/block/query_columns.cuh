@@ -4,6 +4,7 @@
 
 #include "kvcrumb/block/decode_arguments.cuh"
 #include "kvcrumb/warp/exact_rows.cuh"
+#include "kvcrumb/warp/score.cuh"
 
 namespace kvcrumb::inline v0::block {
 
@@ -12,7 +13,8 @@ namespace kvcrumb::inline v0::block {
 //! finite.
 template <class Config>
 struct query_storage {
-  static constexpr int operand_bytes = warp::query<Config::head_dim, Config::column_tiles>::shared_bytes;
+  static constexpr int operand_bytes =
+      warp::query_of<typename Config::blob, Config::column_tiles>::shared_bytes;
   static constexpr int row_bytes = Config::columns * warp::exact_query_stride<Config::head_dim> * 2;
   static constexpr int groups = Config::blob::key::groups;
 
@@ -35,6 +37,7 @@ KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments
   using key = typename Config::blob::key;
   int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   std::uint32_t const to = ptx::shared_address(storage.fp16);
+  KVCRUMB_KEEP_ROLLED
   for (int column = warp; column < Config::columns; column += Config::warps) {
     int const row = column_block * Config::columns + column;
     float x[registers];
@@ -65,7 +68,7 @@ KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments
       std::uint32_t const half = ptx::pack_half2(x[e] * factor, 0.0f) & 0xFFFFu;
       int const d = 32 * e + lane;
       int const at = Form == query_form::operand
-                         ? warp::query<head_dim, Config::column_tiles>::offset(column, d)
+                         ? warp::query_of<typename Config::blob, Config::column_tiles>::offset(column, d)
                          : 2 * (column * warp::exact_query_stride<head_dim> + d);
       ptx::store_shared_16(to + static_cast<std::uint32_t>(at), static_cast<std::uint16_t>(half));
       x[e] = ptx::low_half(half);

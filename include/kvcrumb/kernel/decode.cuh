@@ -87,35 +87,32 @@ struct work_item {
   std::int64_t slot;  //!< the item's own slot, for a part of a segment
 };
 
-//! The items of this block, one after the other. A stream is one contiguous run of units, which may end in
-//! the middle of a segment and span several; the fixed split deals parts of chunk_tiles tiles round robin,
-//! whatever the rest of the batch is.
+//! The items of this block, one after the other, in shared memory: one thread calls begin() and next(). A
+//! stream is one contiguous run of units, which may end in the middle of a segment and span several; the
+//! fixed split deals parts of chunk_tiles tiles round robin, whatever the rest of the batch is.
 template <class Config, class Arguments>
-class work_list {
- public:
-  KVCRUMB_DEVICE explicit work_list(Arguments const& a)
-      : a_{a}, segments_{a.segments(Config::columns)}, total_{a.plan.prefix[a.cache.sequences]} {
+struct work_queue {
+  work_item item;
+  bool more;  //!< `item` is valid
+
+  KVCRUMB_DEVICE void begin(Arguments const& a) {
     std::int64_t const block = blockIdx.x;
-    if (a.chunk_tiles != 0) {
-      part_ = block;
-      return;
-    }
+    total_ = a.plan.prefix[a.cache.sequences];
+    left_ = 0;
+    part_ = block;
+    if (a.chunk_tiles != 0 || block >= *a.plan.blocks) return;
     std::int64_t const blocks = *a.plan.blocks;
-    if (block >= blocks) return;
     left_ = first_unit(block + 1, total_, blocks) - first_unit(block, total_, blocks);
     at_ = a.plan.starts[block];
     part_ = 2 * block;  // two slots: the first and the last segment of the run
   }
-
-  //! False when there is nothing left.
-  KVCRUMB_DEVICE bool next(work_item& item) {
-    return a_.chunk_tiles != 0 ? next_chunk(item) : next_run(item);
-  }
+  KVCRUMB_DEVICE void next(Arguments const& a) { more = a.chunk_tiles != 0 ? next_chunk(a) : next_run(a); }
 
  private:
-  KVCRUMB_DEVICE bool next_run(work_item& item) {
+  KVCRUMB_DEVICE bool next_run(Arguments const& a) {
+    int const segments = a.segments(Config::columns);
     while (left_ > 0) {
-      block::sequence_work const w = block::work_of<Config>(a_, at_.sequence);
+      block::sequence_work const w = block::work_of<Config>(a, at_.sequence);
       int const unit = at_.unit, rest = w.units - unit;
       int const take = left_ < rest ? static_cast<int>(left_) : rest;
       item = {at_.sequence, at_.segment, w, w.first + unit, w.first + unit + take, false, part_};
@@ -123,7 +120,7 @@ class work_list {
       if (item.end > w.end) item.end = w.end;
       left_ -= take;
       at_.unit = 0;
-      if (++at_.segment == segments_) {
+      if (++at_.segment == segments) {
         at_.segment = 0;
         ++at_.sequence;
       }
@@ -133,24 +130,23 @@ class work_list {
     }
     return false;
   }
-  KVCRUMB_DEVICE bool next_chunk(work_item& item) {
+  KVCRUMB_DEVICE bool next_chunk(Arguments const& a) {
     if (part_ >= total_) return false;
-    int const sequence = sequence_of(a_.plan.prefix, a_.cache.sequences, part_);
-    std::int64_t const local = part_ - a_.plan.prefix[sequence];
-    std::int64_t const per_segment = (a_.plan.prefix[sequence + 1] - a_.plan.prefix[sequence]) / segments_;
-    block::sequence_work const w = block::work_of<Config>(a_, sequence);
-    int const first = w.first + static_cast<int>(local % per_segment) * a_.chunk_tiles;
-    item = {sequence, static_cast<int>(local / per_segment), w, first, first + a_.chunk_tiles, first >= w.end,
+    int const segments = a.segments(Config::columns);
+    int const sequence = sequence_of(a.plan.prefix, a.cache.sequences, part_);
+    std::int64_t const local = part_ - a.plan.prefix[sequence];
+    std::int64_t const per_segment = (a.plan.prefix[sequence + 1] - a.plan.prefix[sequence]) / segments;
+    block::sequence_work const w = block::work_of<Config>(a, sequence);
+    int const first = w.first + static_cast<int>(local % per_segment) * a.chunk_tiles;
+    item = {sequence, static_cast<int>(local / per_segment), w, first, first + a.chunk_tiles, first >= w.end,
             part_};
     if (item.end > w.end) item.end = w.end;
     part_ += gridDim.x;
     return true;
   }
 
-  Arguments const& a_;
-  int segments_;
-  std::int64_t total_, left_ = 0, part_ = 0;
-  block::work_start at_{};
+  std::int64_t total_, left_, part_;
+  block::work_start at_;
 };
 
 }  // namespace detail
@@ -160,17 +156,24 @@ template <class Config, class Arguments>
 __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
     decode_kernel(__grid_constant__ Arguments const a,
                   __grid_constant__ typename Config::scheme_type const scheme) {
+  using queue_type = detail::work_queue<Config, Arguments>;
+  KVCRUMB_SHARED(queue_type, queue);
   KVCRUMB_SHARED(typename block::decode<Config>::shared_storage, storage);
   KVCRUMB_SHARED_DYNAMIC(dynamic);
   block::decode<Config> worker{storage, dynamic};
   worker.init();
   ptx::wait_for_dependencies();
   ptx::release_dependents();
-  int const segments = a.segments(Config::columns), column_blocks = a.column_blocks(Config::columns);
-  detail::work_list<Config, Arguments> list{a};
-  for (detail::work_item item; list.next(item);) {
-    int const head = item.segment / column_blocks, column_block = item.segment % column_blocks;
+  bool const leads = threadIdx.x == 0;
+  if (leads) queue.begin(a);
+  for (;;) {
+    if (leads) queue.next(a);
+    __syncthreads();
+    if (!queue.more) return;
+    detail::work_item const& item = queue.item;
     block::sequence_work const& w = item.work;
+    int const segments = a.segments(Config::columns), column_blocks = a.column_blocks(Config::columns);
+    int const head = item.segment / column_blocks, column_block = item.segment % column_blocks;
     std::int64_t const exact_slot = 2 * (static_cast<std::int64_t>(item.sequence) * segments + item.segment);
     if (item.first < item.end) {
       bool const whole = item.first == w.first && item.end == w.end;
@@ -182,6 +185,7 @@ __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
       worker.exact_rows(a, scheme, item.sequence, head, column_block, w,
                         {false, a.exact_partials, exact_slot});
     }
+    __syncthreads();  // all have read the item
   }
 }
 

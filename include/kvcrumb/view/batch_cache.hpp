@@ -23,7 +23,7 @@ struct batch_rows {
 //! Which page holds tile i of a sequence. A page has one tile of every kv head. Three forms:
 //! - block table: table[sequence * stride + tile] (vLLM's block_table)
 //! - lists: table[indptr[sequence] + tile] (FlashInfer's indptr / indices / last_page_len)
-//! - contiguous, table null: sequence * stride + tile
+//! - contiguous, table null: sequence * stride + tile (below 2^31)
 struct page_map {
   std::int32_t const* table = nullptr;
   std::int64_t stride = 0;                      //!< entries (or pages) from one sequence to the next
@@ -31,10 +31,21 @@ struct page_map {
   std::int32_t const* last_page_len = nullptr;  //!< [sequences], slots in use of the last page
   std::int64_t pages = std::int64_t{1} << 31;   //!< pages that exist, for debug checks of table entries
 
+  //! The pages of one sequence.
+  struct list {
+    std::int32_t const* entries;  //!< or null: neighbours
+    std::int32_t first;           //!< then the first of them
+
+    KVCRUMB_API constexpr std::int32_t page(std::int32_t tile) const noexcept {
+      return entries != nullptr ? entries[tile] : first + tile;
+    }
+  };
+  KVCRUMB_API constexpr list of(std::int64_t sequence) const noexcept {
+    if (table == nullptr) return {nullptr, static_cast<std::int32_t>(sequence * stride)};
+    return {table + (indptr != nullptr ? indptr[sequence] : sequence * stride), 0};
+  }
   KVCRUMB_API constexpr std::int64_t page(std::int64_t sequence, std::int64_t tile) const noexcept {
-    if (table == nullptr) return sequence * stride + tile;
-    std::int64_t const begin = indptr != nullptr ? indptr[sequence] : sequence * stride;
-    std::int64_t const index = table[begin + tile];
+    std::int64_t const index = of(sequence).page(static_cast<std::int32_t>(tile));
     KVCRUMB_ASSERT(index >= 0 && index < pages);
     return index;
   }

@@ -6,7 +6,7 @@
 
 namespace kvcrumb::inline v0::warp {
 
-//! What the rows 0..7 of column_state::sums must be multiplied with to be the sum of the biases.
+//! What column_state::bias must be multiplied with to be the sum of the biases.
 template <class Value>
 inline constexpr float bias_factor = Value::codec::bias == bias_form::offset         ? -Value::codec::offset
                                      : Value::codec::bias == bias_form::scaled_plane ? -1.0f
@@ -68,11 +68,19 @@ KVCRUMB_DEVICE void accumulate_tile(column_state<Blob::dim_blocks, ColumnTiles>&
                 row[i] = bias == bias_form::offset ? other[i] : ptx::multiply_half2(row[i], other[i]);
             }
           }
-          KVCRUMB_UNROLL
-          for (int n = 0; n < ColumnTiles; ++n) {
-            ptx::mma(state.sums[n], has_bias ? row[2 * (k % 2)] : ptx::half2_zero, ptx::half2_one,
-                     has_bias ? row[2 * (k % 2) + 1] : ptx::half2_zero, ptx::half2_one, w[n][k][0],
-                     w[n][k][1]);
+          if constexpr (k % 2 == 0) {
+            KVCRUMB_UNROLL
+            for (int n = 0; n < ColumnTiles; ++n) {
+              constexpr std::uint32_t one = ptx::half2_one;
+              std::uint32_t const(&first)[2] = w[n][k], (&second)[2] = w[n][k + 1];
+              ptx::mma(state.sums[n], one, one, one, one, first[0], second[0]);
+              ptx::mma(state.sums[n], one, one, one, one, first[1], second[1]);
+              if constexpr (has_bias) {  // as in score_channels: upper rows of one product, lower rows of the
+                                         // other
+                ptx::mma(state.bias[n][0], row[0], row[1], row[2], row[3], first[0], second[0]);
+                ptx::mma(state.bias[n][1], row[0], row[1], row[2], row[3], first[1], second[1]);
+              }
+            }
           }
           KVCRUMB_UNROLL
           for (int g = 0; g < groups; ++g) {
@@ -133,9 +141,9 @@ KVCRUMB_DEVICE void unpack_output(column_state<Blob::dim_blocks, ColumnTiles> co
       if constexpr (value::codec::bias != bias_form::none) {
         KVCRUMB_UNROLL
         for (int i = 0; i < 2; ++i) {
-          float const sum = value::groups == 1
-                                ? state.sums[n][i]
-                                : __shfl_sync(~0u, state.sums[n][i], 4 * value::group_of(p) + (lane & 3));
+          float const mine = state.bias[n][0][i] + state.bias[n][1][2 + i];
+          float const sum =
+              value::groups == 1 ? mine : __shfl_sync(~0u, mine, 4 * value::group_of(p) + (lane & 3));
           zero[i] = sum * bias_factor<value>;
         }
       }

@@ -25,7 +25,7 @@ template <int HeadDim>
 inline constexpr int exact_query_stride = HeadDim + 8;
 
 //! Attention of 8 * ColumnTiles query columns over exact rows. o[n][m][i] is channel channel(m, i / 2, lane)
-//! of column 8 n + 2 (lane % 4) + i % 2; sums rows 8..15 hold the sum of the weights.
+//! of column 8 n + 2 (lane % 4) + i % 2; sums[n][i] are the sums of the weights.
 template <int HeadDim, int ColumnTiles>
 struct exact_attention {
   static constexpr int blocks = HeadDim / 16;
@@ -93,17 +93,23 @@ struct exact_attention {
       int const position = row < list.count ? list.position(row) : -1;
       KVCRUMB_UNROLL
       for (int n = 0; n < ColumnTiles; ++n) {
-        float const x = s[n][0][i] * scale[n][i & 1];
         bool const visible = row < list.count && position >= oldest[n][i & 1] && position <= newest[n][i & 1];
+        float const x = s[n][0][i] * scale[n][i & 1];
         s[n][0][i] = visible ? (soft_cap > 0.0f ? capped(x, soft_cap) : x) : negative_infinity;
       }
     }
 
     std::uint32_t w[ColumnTiles][1][2];
-    weigh(w, s, state, bias);
+    float const none[1][ColumnTiles][2] = {};
+    float one[ColumnTiles][2];
+    KVCRUMB_UNROLL
+    for (int n = 0; n < ColumnTiles; ++n)
+      one[n][0] = one[n][1] = 1.0f;
+    weigh<plain_form>(w, s, none, one, state, bias);
     KVCRUMB_UNROLL
     for (int n = 0; n < ColumnTiles; ++n) {
-      ptx::mma(state.sums[n], 0u, ptx::half2_one, 0u, ptx::half2_one, w[n][0][0], w[n][0][1]);
+      ptx::mma(state.sums[n], ptx::half2_one, ptx::half2_one, ptx::half2_one, ptx::half2_one, w[n][0][0],
+               w[n][0][1]);
       KVCRUMB_UNROLL
       for (int m = 0; m < blocks; ++m) {
         std::uint32_t const v0 = values[0][m / 4][m % 4], v1 = values[1][m / 4][m % 4],

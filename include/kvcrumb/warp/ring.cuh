@@ -46,15 +46,30 @@ class ring {
   KVCRUMB_DEVICE void start(batch_cache const& cache, int sequence, int head, int first, int end, int step,
                             int lane) {
     cache_ = &cache;
-    sequence_ = sequence;
+    pages_ = cache.pages.of(sequence);
     head_ = head;
     lane_ = lane;
     step_ = step;
     end_ = end;
     tile_ = params_tile_ = first;
-    if (first < end) page_ = params_page_ = cache.pages.page(sequence_, first);
-    unrolled<stages>([&]<int>() { issue_parameters(); });
-    unrolled<slots>([&]<int j>() { issue<j % Blob::chunks>(); });
+    if (first < end) page_ = params_page_ = page(first);
+    live_ = false;
+    int slot = slot_, stage = stage_;
+    auto const next = [](int& index, int n) { index = index + 1 == n ? 0 : index + 1; };
+    unrolled<slots>([&]<int j>() {
+      issue<j % Blob::chunks>(slot);
+      next(slot, slots);
+      if constexpr (together && j % Blob::chunks == Blob::chunks - 1) {
+        issue_parameters(stage);
+        next(stage, stages);
+      }
+    });
+    if constexpr (!together) {
+      unrolled<stages>([&]<int>() {
+        issue_parameters(stage);
+        next(stage, stages);
+      });
+    }
   }
 
   //! Waits for the parameters and the mask of the next tile.
@@ -70,12 +85,12 @@ class ring {
   template <int Chunk>
   KVCRUMB_DEVICE void release() {
     __syncwarp();  // all lanes have read before the slot is overwritten
-    issue<(Chunk + slots) % Blob::chunks>();
+    issue<(Chunk + slots) % Blob::chunks>(slot_);
     advance<slots>(slot_, parity_);
   }
   //! The warp has read the parameters of the tile in use; their place is filled again.
   KVCRUMB_DEVICE void end_tile() {
-    issue_parameters();  // release() of the last chunk has synchronized the warp
+    issue_parameters(stage_);  // release() of the last chunk has synchronized the warp
     advance<stages>(stage_, stage_parity_);
   }
 
@@ -98,76 +113,93 @@ class ring {
     }
   }
 
+  KVCRUMB_DEVICE std::int32_t page(int tile) const {
+    std::int32_t const index = pages_.page(tile);
+    KVCRUMB_ASSERT(index >= 0 && index < cache_->pages.pages);
+    return index;
+  }
+
   //! Copies chunk `Chunk` of the tile at the head of the stream. Slots are filled in the order in which they
-  //! are released, so the slot to fill is the next after the one filled last.
+  //! are released: the chunk that is `slots` ahead takes the place of the one just read.
   template <int Chunk>
-  KVCRUMB_DEVICE void issue() {
-    if (tile_ < end_) {
-      constexpr bool is_key = Chunk < key::chunks;
-      if constexpr (Chunk == 0) {
+  KVCRUMB_DEVICE void issue(int slot) {
+    constexpr bool is_key = Chunk < key::chunks;
+    constexpr int bytes = is_key ? key::chunk_bytes : value::chunk_bytes;
+    if constexpr (Chunk == 0) {
+      live_ = tile_ < end_;
+      if (live_) {
         keys_ = cache_->keys.section(page_, head_);
         values_ = cache_->values.section(page_, head_);
+        if constexpr (together) masks_ = cache_->masks.section(page_, head_);
       }
-      constexpr int bytes = is_key ? key::chunk_bytes : value::chunk_bytes;
-      std::byte const* from =
-          is_key ? keys_ + Chunk * key::chunk_bytes : values_ + (Chunk - key::chunks) * value::chunk_bytes;
-      expect(barrier(in_), bytes);
-      copy(slot_address(in_), from, bytes, barrier(in_));
-      arrive(barrier(in_));
     }
-    if (++in_ == slots) in_ = 0;
+    if (live_ && copies()) {
+      std::byte const* const from =
+          is_key ? keys_ + Chunk * key::chunk_bytes : values_ + (Chunk - key::chunks) * value::chunk_bytes;
+      std::uint32_t const at = barrier(slot);
+      if constexpr (ptx::has_bulk_copy) ptx::barrier_expect(at, bytes);
+      copy(slot_address(slot), from, bytes, at);
+      if constexpr (!ptx::has_bulk_copy) ptx::copy_async_arrive(at);
+    }
     if constexpr (Chunk == Blob::chunks - 1) {
       tile_ += step_;
-      if (tile_ < end_) page_ = cache_->pages.page(sequence_, tile_);  // needed one chunk from now
+      if (tile_ < end_) page_ = page(tile_);  // needed one chunk from now
     }
   }
-  //! Copies the parameters of the next tile. Its page was asked for one tile ago.
-  KVCRUMB_DEVICE void issue_parameters() {
-    if (params_tile_ < end_) {
-      std::uint32_t const to = stage_address(stage_in_), at = barrier(slots + stage_in_);
-      expect(at, Blob::stage_bytes);
-      if constexpr (key::param_bytes > 0) {
-        copy(to, cache_->keys.section(params_page_, head_) + key::code_bytes, key::param_bytes, at);
-      }
+  //! Copies the parameters of a tile, given its sections.
+  KVCRUMB_DEVICE void copy_parameters(int stage, std::byte const* keys, std::byte const* values,
+                                      std::byte const* mask) {
+    if (copies()) {
+      std::uint32_t const to = stage_address(stage), at = barrier(slots + stage);
+      if constexpr (ptx::has_bulk_copy) ptx::barrier_expect(at, Blob::stage_bytes);
+      if constexpr (key::param_bytes > 0) copy(to, keys + key::code_bytes, key::param_bytes, at);
       if constexpr (value::param_bytes > 0) {
-        copy(to + Blob::value_param_offset, cache_->values.section(params_page_, head_) + value::code_bytes,
-             value::param_bytes, at);
+        copy(to + Blob::value_param_offset, values + value::code_bytes, value::param_bytes, at);
       }
-      copy(to + Blob::mask_offset, cache_->masks.section(params_page_, head_), Blob::mask_bytes, at);
-      arrive(at);
-      params_tile_ += step_;
-      if (params_tile_ < end_) params_page_ = cache_->pages.page(sequence_, params_tile_);
+      copy(to + Blob::mask_offset, mask, Blob::mask_bytes, at);
+      if constexpr (!ptx::has_bulk_copy) ptx::copy_async_arrive(at);
     }
-    if (++stage_in_ == stages) stage_in_ = 0;
+  }
+  //! Copies the parameters of the next tile in turn. Where they are as far ahead as the codes, that is the
+  //! tile whose last chunk has just been issued; else its page was asked for one tile ago.
+  KVCRUMB_DEVICE void issue_parameters(int stage) {
+    if constexpr (together) {
+      if (live_) copy_parameters(stage, keys_, values_, masks_);
+    } else if (params_tile_ < end_) {
+      copy_parameters(stage, cache_->keys.section(params_page_, head_),
+                      cache_->values.section(params_page_, head_),
+                      cache_->masks.section(params_page_, head_));
+      params_tile_ += step_;
+      if (params_tile_ < end_) params_page_ = page(params_tile_);
+    }
   }
 
   //! One lane copies whole blocks where there is a bulk copy; all lanes copy 16 bytes at a time where there
   //! is not.
-  KVCRUMB_DEVICE void expect(std::uint32_t at, int bytes) const {
-    if constexpr (ptx::has_bulk_copy) {
-      if (lane_ == 0) ptx::barrier_expect(at, bytes);
-    }
-  }
+  KVCRUMB_DEVICE bool copies() const { return !ptx::has_bulk_copy || lane_ == 0; }
   KVCRUMB_DEVICE void copy(std::uint32_t to, std::byte const* from, int bytes, std::uint32_t at) const {
     if constexpr (ptx::has_bulk_copy) {
-      if (lane_ == 0) ptx::bulk_copy(to, from, bytes, at);
+      ptx::bulk_copy(to, from, bytes, at);
     } else {
       for (int i = 16 * lane_; i < bytes; i += 512)
         ptx::copy_async_16(to + static_cast<std::uint32_t>(i), from + i);
     }
   }
-  KVCRUMB_DEVICE void arrive(std::uint32_t at) const {
-    if constexpr (!ptx::has_bulk_copy) ptx::copy_async_arrive(at);
-  }
+
+  //! Whether a tile's parameters and its last chunk are copied one after the other.
+  static constexpr bool together = slots % Blob::chunks == 0 && stages == slots / Blob::chunks;
 
   std::uint32_t memory_, barriers_;
   batch_cache const* cache_ = nullptr;
   std::byte const* keys_ = nullptr;  // sections of the tile that is being copied
   std::byte const* values_ = nullptr;
-  std::int64_t page_ = 0, params_page_ = 0;
-  int sequence_ = 0, head_ = 0, lane_ = 0;
+  std::byte const* masks_ = nullptr;
+  bool live_ = false;  // there is such a tile
+  page_map::list pages_{};
+  std::int32_t page_ = 0, params_page_ = 0;
+  int head_ = 0, lane_ = 0;
   int tile_ = 0, params_tile_ = 0, end_ = 0, step_ = 1;
-  int in_ = 0, slot_ = 0, stage_in_ = 0, stage_ = 0;
+  int slot_ = 0, stage_ = 0;
   std::uint32_t parity_ = 0, stage_parity_ = 0;
 };
 

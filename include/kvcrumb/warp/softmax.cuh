@@ -14,21 +14,25 @@ inline constexpr float log2_e = 1.4426950408889634f;
 //! 2^8 or more would overflow with it, so a segment whose sums are not finite is computed once more without.
 inline constexpr float weight_bias = 8.0f;
 
-//! What a warp keeps of the tokens seen so far: running maximum (log2 units) of its columns, un-normalized
-//! output o[n][p][i] (channel 16 p + lane / 4 + 8 (i / 2) of column 8 n + 2 (lane % 4) + i % 2, times the
-//! operand's factor), and per column the weighted sum of the values' bias (rows 0..7: one per group) and of
-//! the weights (rows 8..15).
+//! What a warp keeps of the tokens seen so far: the running maximum (log2 units) of its columns, the
+//! un-normalized output o[n][p][i] (channel 16 p + lane / 4 + 8 (i / 2) of column 8 n + 2 (lane % 4) + i % 2,
+//! times the operand's factor), the sums of the weights (equal in all rows), and the weighted sums of the
+//! values' bias: row g is group g, a half of the tokens in the upper rows of bias[n][0], the other in the
+//! lower rows of bias[n][1].
 template <int DimBlocks, int ColumnTiles>
 struct column_state {
   float max[ColumnTiles][2];
   float o[ColumnTiles][DimBlocks][4];
   float sums[ColumnTiles][4];
+  float bias[ColumnTiles][2][4];
 
   KVCRUMB_DEVICE void clear() {
     KVCRUMB_UNROLL
     for (int n = 0; n < ColumnTiles; ++n) {
       max[n][0] = max[n][1] = negative_infinity;
-      sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
+      KVCRUMB_UNROLL
+      for (int i = 0; i < 4; ++i)
+        sums[n][i] = bias[n][0][i] = bias[n][1][i] = 0.0f;
       KVCRUMB_UNROLL
       for (int p = 0; p < DimBlocks; ++p)
         o[n][p][0] = o[n][p][1] = o[n][p][2] = o[n][p][3] = 0.0f;
@@ -54,21 +58,70 @@ KVCRUMB_DEVICE float capped(float score, float cap) {
   return limit - 2.0f * limit * ptx::reciprocal_approximate(1.0f + grown);
 }
 
+//! The form of scores that are sums without a factor or a constant.
+struct plain_form {
+  static constexpr bool has_zero = false;
+  static constexpr int groups = 1;
+  KVCRUMB_API static constexpr int exponent(int, int) noexcept { return 0; }
+  KVCRUMB_API static constexpr int group_of(int) noexcept { return 0; }
+};
+
+namespace detail {
+
+//! Whether entry j (row block j / 2, half j % 2) is the first with its group and exponent.
+template <class Form>
+KVCRUMB_API constexpr bool begins_class(int j) noexcept {
+  for (int i = 0; i < j; ++i) {
+    if (Form::group_of(i / 2) == Form::group_of(j / 2) &&
+        Form::exponent(i / 2, i % 2) == Form::exponent(j / 2, j % 2))
+      return false;
+  }
+  return true;
+}
+
+//! The largest score of a column in this lane: one multiplication for each group and exponent.
+template <class Form, int Blocks>
+KVCRUMB_DEVICE float largest_score(float const (&s)[Blocks][4], int column, float scale,
+                                   float const (&zero)[Form::groups]) {
+  float top = negative_infinity;
+  unrolled<2 * Blocks>([&]<int j>() {
+    if constexpr (begins_class<Form>(j)) {
+      constexpr int group = Form::group_of(j / 2), exponent = Form::exponent(j / 2, j % 2);
+      float m = s[j / 2][2 * (j % 2) + column];
+      unrolled<2 * Blocks - j>([&]<int d>() {
+        constexpr int i = j + d;
+        if constexpr (d > 0 && Form::group_of(i / 2) == group && Form::exponent(i / 2, i % 2) == exponent)
+          m = fmaxf(m, s[i / 2][2 * (i % 2) + column]);
+      });
+      float const factor = power_of_two(exponent) * scale;
+      top = fmaxf(top, Form::has_zero ? fmaf(m, factor, zero[group]) : m * factor);
+    }
+  });
+  return top;
+}
+
+}  // namespace detail
+
 //! Weights of Blocks * 16 tokens: w[n][p][r] is the B register r of column block p (tokens 16 p + 8 r ...).
-//! Raises the maximum, rescales `state`, leaves weights 0 where nothing is visible. All lanes together.
-template <int Blocks, int DimBlocks, int ColumnTiles>
-KVCRUMB_DEVICE void weigh(std::uint32_t (&w)[ColumnTiles][Blocks][2], float (&s)[ColumnTiles][Blocks][4],
-                          column_state<DimBlocks, ColumnTiles>& state, float bias) {
+//! Scores are 2^exponent * scale * s + zero in log2 units, -inf where nothing is visible; `scale` is
+//! positive. Raises the maximum and rescales `state`. All lanes together.
+template <class Form, int Blocks, int DimBlocks, int ColumnTiles>
+KVCRUMB_DEVICE void weigh(std::uint32_t (&w)[ColumnTiles][Blocks][2],
+                          float const (&s)[ColumnTiles][Blocks][4],
+                          float const (&zero)[Form::groups][ColumnTiles][2],
+                          float const (&scale)[ColumnTiles][2], column_state<DimBlocks, ColumnTiles>& state,
+                          float bias) {
   float top[ColumnTiles][2];
   bool rises = false;
   KVCRUMB_UNROLL
   for (int n = 0; n < ColumnTiles; ++n) {
     KVCRUMB_UNROLL
     for (int i = 0; i < 2; ++i) {
-      float m = fmaxf(s[n][0][i], s[n][0][i + 2]);
+      float mine[Form::groups];
       KVCRUMB_UNROLL
-      for (int p = 1; p < Blocks; ++p)
-        m = fmaxf(m, fmaxf(s[n][p][i], s[n][p][i + 2]));
+      for (int g = 0; g < Form::groups; ++g)
+        mine[g] = Form::has_zero ? zero[g][n][i] : 0.0f;
+      float m = detail::largest_score<Form>(s[n], i, scale[n][i], mine);
       KVCRUMB_UNROLL
       for (int x = 4; x < 32; x *= 2)
         m = fmaxf(m, __shfl_xor_sync(~0u, m, x));
@@ -90,47 +143,58 @@ KVCRUMB_DEVICE void weigh(std::uint32_t (&w)[ColumnTiles][Blocks][2], float (&s)
       KVCRUMB_UNROLL
       for (int i = 0; i < 4; ++i) {
         state.sums[n][i] *= factor[i & 1];
+        state.bias[n][0][i] *= factor[i & 1];
+        state.bias[n][1][i] *= factor[i & 1];
         KVCRUMB_UNROLL
         for (int p = 0; p < DimBlocks; ++p)
           state.o[n][p][i] *= factor[i & 1];
       }
     }
   }
-  KVCRUMB_UNROLL
-  for (int n = 0; n < ColumnTiles; ++n) {
-    float y[2];
+  unrolled<ColumnTiles>([&]<int n>() {
+    float y[Form::groups][2];
     KVCRUMB_UNROLL
-    for (int i = 0; i < 2; ++i)
-      y[i] = bias - (state.max[n][i] == negative_infinity ? 0.0f : state.max[n][i]);
-    KVCRUMB_UNROLL
-    for (int p = 0; p < Blocks; ++p) {
+    for (int i = 0; i < 2; ++i) {
+      float const base = bias - (state.max[n][i] == negative_infinity ? 0.0f : state.max[n][i]);
       KVCRUMB_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        w[n][p][r] = ptx::transpose_8x8(ptx::pack_half2(ptx::exp2_approximate(s[n][p][2 * r] + y[0]),
-                                                        ptx::exp2_approximate(s[n][p][2 * r + 1] + y[1])));
-      }
+      for (int g = 0; g < Form::groups; ++g)
+        y[g][i] = Form::has_zero ? zero[g][n][i] + base : base;
     }
-  }
+    unrolled<2 * Blocks>([&]<int j>() {
+      constexpr int p = j / 2, r = j % 2, g = Form::group_of(p);
+      constexpr float power = power_of_two(Form::exponent(p, r));
+      float const even = ptx::exp2_approximate(fmaf(s[n][p][2 * r], power * scale[n][0], y[g][0]));
+      float const odd = ptx::exp2_approximate(fmaf(s[n][p][2 * r + 1], power * scale[n][1], y[g][1]));
+      w[n][p][r] = ptx::transpose_8x8(ptx::pack_half2(even, odd));
+    });
+  });
 }
 
-//! Caps the scores of a tile and hides what may not be seen (-inf).
-template <int Blocks, int ColumnTiles>
-KVCRUMB_DEVICE void restrict_scores(float (&s)[ColumnTiles][Blocks][4], tile_visibility<ColumnTiles> const& v,
-                                    float soft_cap, int lane) {
-  KVCRUMB_UNROLL
-  for (int p = 0; p < Blocks; ++p) {
-    KVCRUMB_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      int const slot = 16 * p + 8 * (i / 2) + (lane >> 2);
-      bool const valid = ((v.valid[p / 2] >> (16 * (p % 2) + 8 * (i / 2) + (lane >> 2))) & 1u) != 0;
+//! Caps the scores of a tile and hides what may not be seen (-inf), in the form of `Form`.
+template <class Form, int Blocks, int ColumnTiles>
+KVCRUMB_DEVICE void restrict_scores(float (&s)[ColumnTiles][Blocks][4],
+                                    float const (&zero)[Form::groups][ColumnTiles][2],
+                                    float const (&scale)[ColumnTiles][2],
+                                    tile_visibility<ColumnTiles> const& v, float soft_cap, int lane) {
+  unrolled<ColumnTiles>([&]<int n>() {
+    float const inverse[2] = {1.0f / scale[n][0], 1.0f / scale[n][1]};
+    unrolled<2 * Blocks>([&]<int j>() {
+      constexpr int p = j / 2, r = j % 2, g = Form::group_of(p), exponent = Form::exponent(p, r);
+      int const slot = 16 * p + 8 * r + (lane >> 2);
+      bool const valid = ((v.valid[p / 2] >> (16 * (p % 2) + 8 * r + (lane >> 2))) & 1u) != 0;
       KVCRUMB_UNROLL
-      for (int n = 0; n < ColumnTiles; ++n) {
-        bool const visible = valid && slot >= v.first[n][i & 1] && slot <= v.last[n][i & 1];
-        float const x = soft_cap > 0.0f ? capped(s[n][p][i], soft_cap) : s[n][p][i];
-        s[n][p][i] = visible ? x : negative_infinity;
+      for (int i = 0; i < 2; ++i) {
+        float& x = s[n][p][2 * r + i];
+        if (soft_cap > 0.0f) {
+          float const constant = Form::has_zero ? zero[g][n][i] : 0.0f;
+          float const score = fmaf(x, power_of_two(exponent) * scale[n][i], constant);
+          x = (capped(score, soft_cap) - constant) * inverse[i] * power_of_two(-exponent);
+        }
+        bool const visible = valid && slot >= v.first[n][i] && slot <= v.last[n][i];
+        if (!visible) x = negative_infinity;
       }
-    }
-  }
+    });
+  });
 }
 
 }  // namespace kvcrumb::inline v0::warp
