@@ -20,6 +20,14 @@ static_assert(std::endian::native == std::endian::little,
 #define KVCRUMB_API inline
 #endif
 
+//! KVCRUMB_CALLS_ANY stands before a template for host and device that calls what it is given, so that nvcc
+//! does not warn where that is a host function.
+#if defined(__CUDACC__)
+#define KVCRUMB_CALLS_ANY _Pragma("nv_exec_check_disable")
+#else
+#define KVCRUMB_CALLS_ANY
+#endif
+
 //! What kernels are written with. A .cuh is device code for a CUDA compiler, or plain C++ for the emulator of
 //! the tests, which defines KVCRUMB_SIMT and is included before it (docs/cuda.md).
 //! - KVCRUMB_DEVICE marks device functions, KVCRUMB_UNROLL the loops that must be unrolled,

@@ -10,11 +10,13 @@ Every list is an array of objects:
   killed_by  tests of which at least one must turn red; as few and as small as possible:
                "tests/unit/cache/truncate_test.cpp"   one file of Catch2 tests, built alone (the usual form);
                                                       *fast_math_test.cpp is built with -ffast-math
+               "tests/cuda/decode_small_test.cpp"     the same for kernels: built with the emulator of tests/support/simt
                "tests/compile_fail/NAME.fail.cpp"     one pair of compile-fail tests
                "test_cache", "test_property",         all files of a test program, each built alone;
                "test_numeric_fast_math"               quickest first, until one is red
   kills_at   optional; "compile": the bug fails a static_assert of the test, which then does not compile
-  sanitize   optional; true: the test is built with sanitizers, because no other build can see the bug
+  sanitize   optional; true: the test is built with sanitizers, because no other build can see the bug; of kernels, one
+             of "address", "thread" and "memory" (the last with clang++)
 
 A bug is planted in a copy of the tree, never in the tree itself. First the unplanted copy must be green. A test that
 crashes or exceeds its time limit is red. Exit status 0 means that every bug selected was planted and killed.
@@ -37,7 +39,8 @@ import sys
 import tempfile
 import time
 
-FIELDS = {"file": str, "search": str, "replace": str, "why": str, "killed_by": list, "kills_at": str, "sanitize": bool}
+FIELDS = {"file": str, "search": str, "replace": str, "why": str, "killed_by": list, "kills_at": str,
+          "sanitize": (bool, str)}
 REQUIRED = ("file", "search", "replace", "why", "killed_by")
 VARIANTS = {  # compiler options
     "plain": ["-O0"],  # most of the time goes into compiling
@@ -45,6 +48,15 @@ VARIANTS = {  # compiler options
     "fast_math": ["-O3", "-march=native", "-ffast-math", "-ffp-contract=fast"],  # as in tests/CMakeLists.txt
     "sanitize": ["-O1", "-fno-sanitize-recover=all"],
 }
+# Emulated kernels; variants "simt", "simt_address", ...
+SIMT = ["-O0", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-DKVCRUMB_SIMT_LIGHT"]
+SIMT_SANITIZERS = {
+    "simt": [],
+    "simt_address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"],
+    "simt_thread": ["-fsanitize=thread"],
+    "simt_memory": ["-fsanitize=memory"],
+}
+EMULATED = re.compile(r"tests/(cuda|unit/simt)/")
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
 RUNS_LONG = re.compile(r"tests/property/|/(storage_float|admission_rule|damaged_file|attend_reference)_test\.cpp")
 COMPARE_LIBRARIES = ["-lfmt", "-lz"]  # what examples/compare is linked to
@@ -72,7 +84,7 @@ class bug:
             if key not in FIELDS:
                 raise list_error(f"unknown field {key!r}")
             if not isinstance(value, FIELDS[key]):
-                raise list_error(f"field {key!r} is not a {FIELDS[key].__name__}")
+                raise list_error(f"field {key!r} has the wrong type")
         missing = [key for key in REQUIRED if key not in e or (key != "replace" and not e[key])]
         if missing:
             raise list_error(f"without {', '.join(missing)}")
@@ -95,7 +107,15 @@ class bug:
         """Fills units from killed_by."""
         for test in self.entry["killed_by"]:
             found = test_units(root, test)
-            if self.entry.get("sanitize"):
+            sanitize = self.entry.get("sanitize")
+            if all(EMULATED.match(path) for path, variant in found):
+                variant = f"simt_{sanitize}" if sanitize else "simt"
+                if variant not in SIMT_SANITIZERS:
+                    raise list_error("sanitize: of kernels, \"address\", \"thread\" or \"memory\"")
+                found = [(path, variant) for path, _ in found]
+            elif isinstance(sanitize, str):
+                raise list_error("sanitize: only true, for what is not a test of kernels")
+            elif sanitize:
                 found = [(path, "sanitize" if variant in ("plain", "long") else variant) for path, variant in found]
             self.units += [unit for unit in found if unit not in self.units]
 
@@ -167,8 +187,7 @@ class workshop:
         self.options = options
         self.built = {}  # (source, variant) -> (object, set of files it was made from)
         self.times = {}  # unit -> (seconds to build, seconds to run) of the unplanted copy
-        version = subprocess.run([*options.compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        self.clang = "clang" in version
+        self.runtime = []  # objects of the emulator
         for part in ("include", "examples", "tests"):
             if (root / part).is_dir():
                 shutil.copytree(root / part, self.base / part)
@@ -180,8 +199,16 @@ class workshop:
                     shutil.copytree(self.base / part, tree / part)
             self.trees.put(tree)
 
+    def compiler(self, variant):
+        return ["clang++"] if variant == "simt_memory" else self.options.compiler
+
     def flags(self, variant, tree):
-        options = ["-std=c++20", *VARIANTS[variant]]
+        if variant in SIMT_SANITIZERS:
+            options = ["-std=c++20", *SIMT, *SIMT_SANITIZERS[variant]]
+            if variant == "simt_memory":  # so that std::string is a part of the program
+                options.append("-D_GLIBCXX_EXTERN_TEMPLATE=0")
+        else:
+            options = ["-std=c++20", *VARIANTS[variant]]
         if variant == "sanitize":
             options.append(SANITIZERS)
         tests, compare = self.base / "tests", self.base / "examples/compare"
@@ -200,16 +227,27 @@ class workshop:
             sys.exit(f"{shlex.join(map(str, command))}\n{run.stdout}")
 
     def prepare(self, variants):
-        """Catch2's header and main, once for each variant."""
+        """Catch2's header and main, once for each variant; the emulator."""
         for variant in sorted(variants):
+            compiler, emulated = self.compiler(variant), variant in SIMT_SANITIZERS
+            version = self.call([*compiler, "--version"])
             header = self.base / "catch" / variant / "catch.hpp"
             header.parent.mkdir(parents=True)
-            header.write_text('#include "support/catch.hpp"\n', encoding="utf-8")
-            self.must([*self.options.compiler, *self.flags(variant, self.base), "-x", "c++-header", header, "-o",
-                       f"{header}.{'pch' if self.clang else 'gch'}"])
-            if not self.options.link:
-                self.must([*self.options.compiler, *self.flags(variant, self.base), "-c",
-                           self.base / "tests/support/catch_main.cpp", "-o", header.with_name("main.o")])
+            header.write_text(('#include "support/simt/simt.hpp"\n' if emulated else "") +
+                              '#include "support/catch.hpp"\n', encoding="utf-8")
+            self.must([*compiler, *self.flags(variant, self.base), "-x", "c++-header", header, "-o",
+                       f"{header}.{'pch' if 'clang' in version.stdout else 'gch'}"])
+            plain = variant == "simt_memory"  # without Catch2: tests/support/simt/README.md
+            main = "tests/support/simt/plain/main.cpp" if plain else "tests/support/catch_main.cpp"
+            if plain or not self.options.link:
+                first = ["-include", header] if plain else []
+                self.must([*compiler, *self.flags(variant, self.base), *first, "-c", self.base / main, "-o",
+                           header.with_name("main.o")])
+            if emulated and not self.runtime:
+                for source in sorted((self.base / "tests/support/simt").glob("*.cpp")):
+                    self.runtime.append(header.parent / f"{source.stem}.o")
+                    self.must([*self.options.compiler, "-std=c++20", "-O2", f"-I{self.base}/tests", "-c", source, "-o",
+                               self.runtime[-1]])
 
     def sources(self, test):
         """What is linked into the program of one test file."""
@@ -223,15 +261,18 @@ class workshop:
         place = self.base if source.startswith("tests/") else tree
         header = self.base / "catch" / variant / "catch.hpp"
         first = ["-include", header] if source.startswith("tests/") else []
-        run = self.call([*self.options.compiler, *self.flags(variant, tree), *first, "-MMD", "-MF", f"{target}.d", "-c",
+        run = self.call([*self.compiler(variant), *self.flags(variant, tree), *first, "-MMD", "-MF", f"{target}.d", "-c",
                          place / source, "-o", target])
         return run.returncode, run.stdout
 
     def link(self, objects, variant, test, target):
-        catch = self.options.link or [self.base / "catch" / variant / "main.o"]
-        extra = [SANITIZERS] if variant == "sanitize" else []
+        catch = self.options.link
+        if not catch or variant == "simt_memory":
+            catch = [self.base / "catch" / variant / "main.o"]
+        extra = SIMT_SANITIZERS[variant] if variant in SIMT_SANITIZERS else [SANITIZERS] if variant == "sanitize" else []
         libraries = COMPARE_LIBRARIES if len(objects) > 1 else []
-        run = self.call([*self.options.compiler, *extra, *objects, *catch, *libraries, "-o", target])
+        runtime = self.runtime if variant in SIMT_SANITIZERS else []
+        run = self.call([*self.compiler(variant), *extra, *objects, *runtime, *catch, *libraries, "-o", target])
         if run.returncode != 0:
             raise list_error(f"{test} cannot be linked:\n{run.stdout}")
 
@@ -276,7 +317,7 @@ class workshop:
     def run(self, program, limit):
         """(is it red, in which way)."""
         command = [program, "--abort", "--reporter", "compact"]
-        environment = {k: v for k, v in os.environ.items() if k != "KVCRUMB_DATA_DIR"}
+        environment = {k: v for k, v in os.environ.items() if k != "KVCRUMB_DATA_DIR"} | {"TSAN_OPTIONS": "halt_on_error=1"}
         try:
             run = self.call(command, timeout=limit, cwd=program.parent, env=environment)
         except subprocess.TimeoutExpired:

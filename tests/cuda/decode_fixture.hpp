@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 
 #include "cuda/device_cache.hpp"
 // after it
@@ -17,18 +16,13 @@ class aligned_array {
  public:
   aligned_array() = default;
   explicit aligned_array(std::int64_t n, int fill = 0xFF)
-      : bytes_(size(n) * sizeof(T)), store_(new std::byte[bytes_ + 64]) {
-    std::memset(static_cast<void*>(data()), fill, bytes_);
-  }
-  T* data() const {
-    return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(store_.get()) + 63) / 64 * 64);
-  }
+      : bytes_(size(n) * sizeof(T), static_cast<std::byte>(fill)) {}
+  T* data() const { return reinterpret_cast<T*>(bytes_.data()); }
   T& operator[](std::int64_t i) const { return data()[i]; }
-  std::int64_t count() const { return static_cast<std::int64_t>(bytes_ / sizeof(T)); }
+  std::int64_t count() const { return static_cast<std::int64_t>(bytes_.size() / sizeof(T)); }
 
  private:
-  std::size_t bytes_ = 0;
-  std::unique_ptr<std::byte[]> store_;
+  mutable device_vector<std::byte> bytes_;
 };
 
 //! Host caches of one scheme and their copies in the form that kernels read.
@@ -72,7 +66,7 @@ struct decode_outcome {
   std::vector<float> o, l;
 };
 
-//! Runs decode attention under the emulator and compares with the double reference on the decoded cache.
+//! Runs decode attention and compares with the double reference on the decoded cache.
 //! Fills outputs with NaN before and checks canaries.
 template <class Decoder, class Scheme, class Query = float16>
 decode_outcome run_decode(host_batch<Scheme>& batch, decode_case const& k, unsigned seed = 1) {
@@ -81,13 +75,13 @@ decode_outcome run_decode(host_batch<Scheme>& batch, decode_case const& k, unsig
   std::int64_t const rows = static_cast<std::int64_t>(c.sequences) * k.query_heads * k.queries;
   std::mt19937 engine{seed};
   std::normal_distribution<float> normal;
-  std::vector<Query> q(size(rows * dim));
+  device_vector<Query> q(size(rows * dim));
   for (Query& x : q)
     x = from_float<Query>(normal(engine) * k.query_size);
   decode_outcome r;
-  std::vector<float> o(size(rows * dim) + 2, std::nanf("")), lse(size(rows) + 2, std::nanf(""));
+  device_vector<float> o(size(rows * dim) + 2, std::nanf("")), lse(size(rows) + 2, std::nanf(""));
   o.front() = o.back() = lse.front() = lse.back() = 12345.0f;
-  std::vector<float> const sinks(size(k.query_heads), k.sink);
+  device_vector<float> const sinks(size(k.query_heads), k.sink);
   std::int64_t const token = dim, head = k.queries * token, sequence = k.query_heads * head;
   typename Decoder::request_type request;
   request.cache = c;
@@ -113,6 +107,7 @@ decode_outcome run_decode(host_batch<Scheme>& batch, decode_case const& k, unsig
   REQUIRE(Decoder::workspace(request, bytes) == cudaSuccess);
   aligned_array<std::byte> workspace(bytes);
   REQUIRE(Decoder::attend(scheme, request, workspace.data(), bytes) == cudaSuccess);
+  synchronize();
   CHECK((o.front() == 12345.0f && o.back() == 12345.0f && lse.front() == 12345.0f && lse.back() == 12345.0f));
   CHECK(batch.intact());
   r.o.assign(o.begin() + 1, o.end() - 1);

@@ -20,7 +20,7 @@ template <class Scheme>
 void check(Scheme const& scheme = {}) {
   using decoder = device::decoder<Scheme, 64, 32, float16, float>;
   STATIC_REQUIRE(decoder::supports() == status::ok);
-  host_batch<Scheme> batch(caches_of(scheme, 2, {64, 32}, {430}));
+  host_batch<Scheme> batch(caches_of(scheme, 2, {64, 32}, {430, 416}));
   decode_outcome const r = run_decode<decoder>(batch, {.query_heads = 4, .queries = 3, .blocks = 1});
   CHECK(r.output < 1e-3);
   CHECK(r.lse < 2e-3);

@@ -7,6 +7,7 @@
 
 #include "kvcrumb/view/batch_cache.hpp"
 #include "support/cache_fixture.hpp"
+#include "support/device_memory.hpp"
 
 namespace kvcrumb::test {
 
@@ -36,6 +37,7 @@ class guarded_bytes {
   }
   std::byte* data() { return bytes_.data(); }
   bool intact() const {
+    synchronize();
     for (std::size_t i = 0; i < bytes_.size(); ++i) {
       if (owned_[i] == 0 && bytes_[i] != poison_) return false;
     }
@@ -44,7 +46,7 @@ class guarded_bytes {
 
  private:
   std::byte poison_{};
-  detail::byte_buffer bytes_;
+  device_vector<std::byte> bytes_;
   std::vector<std::uint8_t> owned_;
 };
 
@@ -123,9 +125,15 @@ class device_cache {
 
   batch_cache const& view() const { return view_; }
   Scheme const& scheme() const { return scheme_; }
-  void set_length(int sequence, int tokens) { tokens_[size(sequence)] = tokens; }
+  void set_length(int sequence, int tokens) {
+    synchronize();
+    tokens_[size(sequence)] = tokens;
+  }
   int length(int sequence) const { return tokens_[size(sequence)]; }
-  int encoded(int sequence) const { return encoded_.empty() ? -1 : encoded_[size(sequence)]; }
+  int encoded(int sequence) const {
+    synchronize();
+    return encoded_.empty() ? -1 : encoded_[size(sequence)];
+  }
   std::int32_t* counts_of_pool() { return pool_.counts.data(); }
   std::int32_t* encoded_data() { return encoded_.data(); }
 
@@ -162,6 +170,7 @@ class device_cache {
   //! Where a sequence differs from a host cache, bytes, counts, positions and scores; empty: nowhere. Tiles
   //! in [tiles of the host, all_tiles) must be zero where the host gave them back (truncate).
   std::string difference(int s, kv_cache<Scheme> const& host) const {
+    synchronize();
     cache_view<Scheme, float16> const v = host.view();
     auto const says = [&](char const* what, std::int64_t head, std::int64_t at, std::int64_t byte = -1) {
       return std::string(what) + " of sequence " + std::to_string(s) + ", head " + std::to_string(head) +
@@ -213,8 +222,8 @@ class device_cache {
  private:
   struct isolated {
     guarded_rows<float16> keys, values;
-    std::vector<std::int32_t> positions, counts;
-    std::vector<float> scores;
+    device_vector<std::int32_t> positions, counts;
+    device_vector<float> scores;
   };
 
   device_cache(Scheme const& scheme, tile_shape shape, int kv_heads, std::vector<int> const& lengths,
@@ -397,7 +406,7 @@ class device_cache {
   batch_cache view_{};
   int pages_ = 0;
   std::int64_t key_bytes_ = 0, value_bytes_ = 0, mask_bytes_ = 0;
-  std::vector<std::int32_t> table_, indptr_, last_page_len_, tokens_, encoded_;
+  device_vector<std::int32_t> table_, indptr_, last_page_len_, tokens_, encoded_;
   guarded_bytes keys_, values_, masks_;
   guarded_rows<float16> sink_keys_, sink_values_, tail_keys_, tail_values_;
   isolated pool_, aux_;

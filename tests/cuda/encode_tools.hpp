@@ -11,7 +11,7 @@ namespace kvcrumb::test {
 
 //! Bytes of workspace with undefined content, or zeros.
 struct workspace {
-  detail::byte_buffer bytes;
+  device_vector<std::byte> bytes;
   explicit workspace(std::int64_t n, std::byte content = std::byte{0xAB}) : bytes(size(n), content) {}
   void* data() { return bytes.data(); }
   std::int64_t size_bytes() const { return static_cast<std::int64_t>(bytes.size()); }
@@ -35,6 +35,21 @@ void round_to(layer_rows& rows) {
   }
 }
 
+//! The scheme with pointers that kernels can follow: `count` means of each side are copied into `memory`.
+template <class Scheme>
+Scheme on_device(Scheme scheme, int count, std::vector<device_vector<float>>& memory) {
+  auto const move_means = [&](auto& transform) {
+    if constexpr (requires { transform.means; }) {
+      if (transform.means == nullptr) return;
+      memory.emplace_back(transform.means, transform.means + count);
+      transform.means = memory.back().data();
+    }
+  };
+  move_means(scheme.key.transform);
+  move_means(scheme.value.transform);
+  return scheme;
+}
+
 //! Encodes layers of these lengths on both sides and compares everything.
 template <class Input, int HeadDim, int TileTokens, class Scheme>
 void check_encode(Scheme const& scheme, int heads, std::vector<int> const& lengths,
@@ -51,7 +66,10 @@ void check_encode(Scheme const& scheme, int heads, std::vector<int> const& lengt
   workspace work(encoder::workspace(scheme, cache.view(), longest));
   device::encode_request<Input> const request{cache.view(), input.key_rows(), input.value_rows(), longest};
   REQUIRE(encoder::check(scheme, request) == status::ok);
-  REQUIRE(encoder::encode(scheme, request, work.data(), work.size_bytes()) == cudaSuccess);
+  std::vector<device_vector<float>> means;
+  REQUIRE(encoder::encode(on_device(scheme, heads * HeadDim, means), request, work.data(),
+                          work.size_bytes()) == cudaSuccess);
+  synchronize();
   CHECK(cache.intact());
   for (std::size_t s = 0; s < lengths.size(); ++s) {
     layer_rows rows = layers[s];
@@ -96,7 +114,7 @@ struct growing_batch {
   }
   //! Appends up to `count` tokens to each sequence.
   void step(int count) {
-    std::vector<std::int32_t> counts;
+    device_vector<std::int32_t> counts;
     std::vector<int> const begin = lengths;
     for (std::size_t s = 0; s < lengths.size(); ++s) {
       int const n = std::min(count, total(s) - lengths[s]);
@@ -110,6 +128,7 @@ struct growing_batch {
                                                 counts.data()};
     REQUIRE(appender::check(scheme, request) == status::ok);
     REQUIRE(appender::append(scheme, request, tickets.data(), tickets.size_bytes()) == cudaSuccess);
+    synchronize();
   }
   //! Lowers the length of a sequence, which drops tokens of the tail.
   void roll_back(std::size_t s, int tokens) {

@@ -6,9 +6,9 @@ usage: check_snippets.py REPOSITORY | --update REPOSITORY | --self-test
 
   snippet   every C++ block stands behind a line `<!-- snippet: examples/FILE.cpp#NAME -->` and equals, up to indentation,
             the lines between `// example-begin NAME` and `// example-end NAME` of that file, which is compiled and run as
-            a test; a block behind `<!-- not compiled: REASON -->` is exempt
+            a test (examples/cuda/FILE.cu under the emulator); a block behind `<!-- not compiled: REASON -->` is exempt
   link      every relative link leads to a file, every anchor to a heading
-  example   every examples/*.cpp is named in README.md or docs/
+  example   every examples/*.cpp and examples/cuda/*.cu is named in README.md or docs/
   reach     every page of docs/ can be reached by links from docs/index.md
 
 --update rewrites the blocks that have a snippet line.
@@ -20,7 +20,7 @@ import tempfile
 import textwrap
 
 CPP = {"cpp", "c++", "cc", "cxx", "hpp", "h", "cu", "cuda", "cuh"}
-COMPILED = re.compile(r"^(examples/[^/]+\.cpp|tests/.+\.cpp)$")
+COMPILED = re.compile(r"^(examples/[^/]+\.cpp|examples/cuda/[^/]+\.cu|tests/.+\.cpp)$")
 SNIPPET = re.compile(r"^<!-- snippet: (\S+?)#(\S+) -->$")
 EXEMPT = re.compile(r"^<!-- not compiled: \S.*-->$")
 MARKER = re.compile(r"^\s*// example-(begin|end) (\S+)\s*$")
@@ -146,13 +146,14 @@ def check(root):
                 yield f"{where}:{number}: link to #{anchor}, but {target.relative_to(root)} has no such heading"
 
     everything = "\n".join(page.read_text() for page in pages(root))
-    for example in sorted((root / "examples").glob("*.cpp")):
+    examples = root / "examples"
+    for example in sorted([*examples.glob("*.cpp"), *examples.glob("cuda/*.cu")]):
         if example.name not in everything:
-            yield f"examples/{example.name} is named neither in README.md nor in docs/"
+            yield f"{example.relative_to(root)} is named neither in README.md nor in docs/"
         try:
             regions(example.read_text())
         except ValueError as error:
-            yield f"examples/{example.name}: {error}"
+            yield f"{example.relative_to(root)}: {error}"
 
     reached, todo = set(), [root / "docs" / "index.md"]
     while todo:
@@ -201,6 +202,7 @@ VIOLATIONS = [
     ("docs/b.md", ("only a sketch", ""), "without a snippet line"),
     ("examples/a.cpp", ("// example-end one", ""), "has no end"),
     ("examples/b.cpp", ("", "int main() {}\n"), "is named neither"),
+    ("examples/cuda/b.cu", ("", "int main() {}\n"), "is named neither"),
 ]
 
 
@@ -216,7 +218,7 @@ def self_test():
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             for name, text in files.items():
-                (root / name).parent.mkdir(exist_ok=True)
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(text)
             found = list(check(root))
             good = any(complaint in f for f in found) if complaint else not found

@@ -59,15 +59,13 @@ class decode {
   KVCRUMB_DEVICE void tiles(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                             int column_block, sequence_work const& w, int first, int end,
                             result_place const& place) {
-    load_query_columns<query_form::operand>(storage_.query, a, scheme, sequence, head, column_block);
+    load_query_columns<query_form::operand>(storage_.query, a, scheme, sequence, head, column_block,
+                                            w.length);
     __syncthreads();
     warp::query_of<blob, column_tiles> q;
     q.load(ptx::shared_address(storage_.query.fp16), lane_);
     auto const key_levels = warp::make_levels(scheme.key.codec);
     auto const value_levels = warp::make_levels(scheme.value.codec);
-    float scale[column_tiles][2], shift[column_tiles][2];
-    int newest[column_tiles][2];
-    load_columns(a, column_block, w.length, scale, shift, newest);
     int const first_query = w.length - a.queries;  // positions from here on are hidden from some query
 
     warp::column_state<blob::dim_blocks, column_tiles> state;
@@ -77,10 +75,13 @@ class decode {
       ring_.start(a.cache, sequence, head, first + warp_, end, warps, lane_);
       for (int tile = first + warp_; tile < end; tile += warps) {
         ring_.begin_tile();
-        int const position = w.tile_first + tile * Config::tile_tokens;  // of slot 0
-        warp::tile_visibility<column_tiles> v = visibility(a, w, tile, position, first_query, newest);
         warp::tile_scores<blob, column_tiles> scores;
-        warp::score_tile(scores, ring_, q, key_levels, scale, shift, &storage_.query.sums[0][0], lane_);
+        warp::score_tile(scores, ring_, q, key_levels, &storage_.query.sums[0][0], lane_);
+        float scale[column_tiles][2], shift[column_tiles][2];
+        load_columns(storage_.query.scale, scale);
+        load_columns(storage_.query.shift, shift);
+        warp::apply_columns(scores, scale, shift);
+        warp::tile_visibility<column_tiles> const v = visibility(a, w, tile, first_query);
         using form = typename warp::tile_scores<blob, column_tiles>::form;
         if (v.cut || !v.all_valid || a.soft_cap > 0.0f) {
           warp::restrict_scores<form>(scores.s, scores.zero, scale, v, a.soft_cap, lane_);
@@ -109,11 +110,12 @@ class decode {
   template <class Arguments>
   KVCRUMB_DEVICE void exact_rows(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                                  int column_block, sequence_work const& w, result_place const& place) {
-    load_query_columns<query_form::rows>(storage_.query, a, scheme, sequence, head, column_block);
+    load_query_columns<query_form::rows>(storage_.query, a, scheme, sequence, head, column_block, w.length);
     __syncthreads();
-    float scale[column_tiles][2], shift[column_tiles][2];
+    float scale[column_tiles][2];
     int newest[column_tiles][2], oldest[column_tiles][2];
-    load_columns(a, column_block, w.length, scale, shift, newest);
+    load_columns(storage_.query.scale, scale);
+    load_columns(storage_.query.newest, newest);
     KVCRUMB_UNROLL
     for (int n = 0; n < column_tiles; ++n) {
       KVCRUMB_UNROLL
@@ -143,27 +145,19 @@ class decode {
   }
 
  private:
-  //! Factor, offset and position of this lane's columns.
-  template <class Arguments>
-  KVCRUMB_DEVICE void load_columns(Arguments const& a, int column_block, int length,
-                                   float (&scale)[column_tiles][2], float (&shift)[column_tiles][2],
-                                   int (&newest)[column_tiles][2]) const {
+  //! What belongs to this lane's columns.
+  template <class T>
+  KVCRUMB_DEVICE void load_columns(T const (&of)[columns], T (&mine)[column_tiles][2]) const {
     KVCRUMB_UNROLL
     for (int n = 0; n < column_tiles; ++n) {
-      KVCRUMB_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        int const column = 8 * n + 2 * (lane_ & 3) + i;
-        scale[n][i] = storage_.query.scale[column];
-        shift[n][i] = storage_.query.shift[column];
-        newest[n][i] = length - a.queries + (column_block * columns + column) % a.queries;
-      }
+      mine[n][0] = of[8 * n + 2 * (lane_ & 3)];
+      mine[n][1] = of[8 * n + 2 * (lane_ & 3) + 1];
     }
   }
 
   template <class Arguments>
   KVCRUMB_DEVICE warp::tile_visibility<column_tiles> visibility(Arguments const& a, sequence_work const& w,
-                                                                int tile, int position, int first_query,
-                                                                int const (&newest)[column_tiles][2]) const {
+                                                                int tile, int first_query) const {
     constexpr int tokens = Config::tile_tokens;
     warp::tile_visibility<column_tiles> v;
     ptx::load_shared_128(v.valid, ring_.parameters() + blob::mask_offset);
@@ -171,16 +165,26 @@ class decode {
     KVCRUMB_UNROLL
     for (int i = 0; i < tokens / 32; ++i)
       v.all_valid = v.all_valid && v.valid[i] == ~0u;
-    int const slots = w.slots - tile * tokens;  // beyond them lie slots that a shorter length hides
-    int const window_begin = a.window > 0 ? w.length - a.window + 1 : 0;  // what the newest query sees
-    v.cut = slots < tokens || position + tokens - 1 > first_query || position < window_begin;
-    KVCRUMB_UNROLL
-    for (int n = 0; n < column_tiles; ++n) {
+    int const position = w.tile_first + tile * tokens;  // of slot 0
+    int const slots = w.slots - tile * tokens;          // beyond them lie slots that a shorter length hides
+    int const seen = a.window > 0 ? w.length - a.window + 1 : 0;  // from here on by the newest query
+    v.cut = slots < tokens || position + tokens - 1 > first_query || position < seen;
+    if (v.cut) {
+      load_columns(storage_.query.newest, v.last);
       KVCRUMB_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        int const last = newest[n][i] - position;
-        v.last[n][i] = last < slots ? last : slots - 1;
-        v.first[n][i] = a.window > 0 ? newest[n][i] - a.window + 1 - position : 0;
+      for (int n = 0; n < column_tiles; ++n) {
+        KVCRUMB_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          int const last = v.last[n][i] - position;
+          v.first[n][i] = a.window > 0 ? last - a.window + 1 : 0;
+          v.last[n][i] = last < slots ? last : slots - 1;
+        }
+      }
+    } else {
+      KVCRUMB_UNROLL
+      for (int n = 0; n < column_tiles; ++n) {
+        v.first[n][0] = v.first[n][1] = 0;
+        v.last[n][0] = v.last[n][1] = tokens - 1;
       }
     }
     return v;

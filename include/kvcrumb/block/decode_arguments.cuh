@@ -20,8 +20,14 @@ struct decode_config {
   static constexpr int head_dim = HeadDim, tile_tokens = TileTokens;
   static constexpr int column_tiles = ColumnTiles, columns = 8 * ColumnTiles;
   static constexpr int warps = 4, threads = 32 * warps;
-  //! Blocks per multiprocessor that registers shall allow.
-  static constexpr int resident_blocks = HeadDim * ColumnTiles <= 128 ? 3 : 2;
+  //! Blocks per multiprocessor that registers shall allow: three where the rings leave room for them in the
+  //! 228 KiB of sm_90 and 168 registers suffice (tests/codegen), else two.
+  static constexpr int ring_blocks = (228 << 10) / (warps * blob::warp_bytes + 3968);
+  template <class Section>
+  static constexpr bool slim = Section::spec.bits != 3 && Section::unit::kind != warp::operand_kind::floats;
+  static constexpr bool three_fit = HeadDim * ColumnTiles <= 128 && ring_blocks >= 3 &&
+                                    slim<typename blob::key> && slim<typename blob::value>;
+  static constexpr int resident_blocks = three_fit ? 3 : 2;
 };
 
 //! Where one block's work begins: unit `unit` of segment `segment` (kv head and column block) of a sequence.

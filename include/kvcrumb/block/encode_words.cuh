@@ -33,7 +33,9 @@ struct encoded_section {
     int word, shift;
   };
   KVCRUMB_API static constexpr place3 place(int field, int r, int c) noexcept {
-    int const p = field % deal.p_fields, k = field / deal.p_fields;
+    constexpr section_spec s = spec;  // local copies: device code may not take the address of a static member
+    constexpr fragment::dealing d = fragment::deal(s);
+    int const p = field % d.p_fields, k = field / d.p_fields;
     int const row = 16 * p + 8 * r, column = 16 * k + 8 * c;
     bool const key = Which == side::key;
     int const token = key ? row : column, dim = key ? column : row;
@@ -41,8 +43,8 @@ struct encoded_section {
       std::int64_t const word = bit / 32;
       return static_cast<int>(2 * (word / 64) + word % 2);
     };
-    std::int64_t const first = fragment::code_bit(spec, token, dim, 0);
-    if (word_of(fragment::code_bit(spec, token, dim, 1)) != word_of(first)) return {3, 15};
+    std::int64_t const first = fragment::code_bit(s, token, dim, 0);
+    if (word_of(fragment::code_bit(s, token, dim, 1)) != word_of(first)) return {3, 15};
     return {word_of(first), static_cast<int>(first % 32)};
   }
 };

@@ -22,6 +22,7 @@ struct query_storage {
   float scale[Config::columns];  //!< of the scores, log2 units
   float shift[Config::columns];  //!< added to the scores, log2 units
   float sums[groups][Config::columns];
+  int newest[Config::columns];  //!< position of the query token
 };
 
 enum class query_form : std::uint8_t { operand, rows };
@@ -32,7 +33,7 @@ enum class query_form : std::uint8_t { operand, rows };
 template <query_form Form, class Config, class Arguments>
 KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments const& a,
                                        typename Config::scheme_type const& scheme, int sequence, int head,
-                                       int column_block) {
+                                       int column_block, int length) {
   constexpr int head_dim = Config::head_dim, registers = head_dim / 32;
   using key = typename Config::blob::key;
   int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
@@ -95,6 +96,7 @@ KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments
     if (lane == 0) {
       storage.scale[column] = a.scale * inverse;
       storage.shift[column] = a.scale * offset;
+      storage.newest[column] = length - a.queries + row % a.queries;
     }
   }
 }

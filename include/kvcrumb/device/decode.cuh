@@ -43,15 +43,13 @@ struct decode_request {
 
 //! Decode attention compiled for one scheme, head size, tile and pair of query and output types. ColumnTiles
 //! 2 lets 16 instead of 8 query rows (query heads of a kv head times query tokens) share one pass over the
-//! cache.
+//! cache; schemes with more than two groups per vector and tile have no registers for it.
 //!
-//!   using decoder = device::decoder<schemes::ott_type<2>, 128, 128, float16, float16>;
-//!   decoder::check(scheme, request) == status::ok;  decoder::workspace(request, bytes);
-//!   decoder::plan(scheme, request, workspace, bytes, stream);    // once per step: all layers have equal
-//!   lengths decoder::run(scheme, request, workspace, bytes, stream);     // per layer
-//!
-//! Work is enqueued in `stream` and can be captured in a graph: lengths, page lists and the split are read on
-//! the device. plan() and run() must agree in everything but pointers to data.
+//! `check` says why a request is refused, `workspace` how many bytes it needs, `plan` finds the split on the
+//! device and `run` computes. One plan serves all layers of a step, whose lengths are equal; it reads
+//! `encoded`, so it comes behind the first append that may encode. Work is enqueued in `stream` and can be
+//! captured in a graph: lengths, page lists and the split are read on the device. plan() and run() must agree
+//! in everything but pointers to data.
 template <class Scheme, int HeadDim, int TileTokens, class Query, class Output, int ColumnTiles = 1>
 class decoder {
  public:
@@ -68,8 +66,10 @@ class decoder {
                   !warp::transform_traits<typename value::transform_type>::supported) {
       return status::unknown_scheme;
     } else {
-      status const k = config::blob::key::readable();
-      return k != status::ok ? k : config::blob::value::readable();
+      if (status const k = config::blob::key::readable(); k != status::ok) return k;
+      if (status const v = config::blob::value::readable(); v != status::ok) return v;
+      bool const many = config::blob::key::groups > 2 || config::blob::value::groups > 2;
+      return ColumnTiles > 1 && many ? status::bad_group : status::ok;
     }
   }
 

@@ -111,7 +111,8 @@ struct work_queue {
  private:
   KVCRUMB_DEVICE bool next_run(Arguments const& a) {
     int const segments = a.segments(Config::columns);
-    while (left_ > 0) {
+    while (left_ > 0 &&
+           at_.sequence < a.cache.sequences) {  // always, unless lengths have changed since the plan
       block::sequence_work const w = block::work_of<Config>(a, at_.sequence);
       int const unit = at_.unit, rest = w.units - unit;
       int const take = left_ < rest ? static_cast<int>(left_) : rest;
@@ -221,6 +222,7 @@ __global__ void __launch_bounds__(Config::threads)
     begin = a.plan.prefix[sequence] + static_cast<std::int64_t>(segment) * w.units;
     first = block_of(begin, total, blocks);
     parts = block_of(begin + tiles - 1, total, blocks) - first + 1;
+    if (parts > blocks - first) parts = blocks - first;  // likewise
   } else if (tiles > 0) {
     std::int64_t const per_segment = (a.plan.prefix[sequence + 1] - a.plan.prefix[sequence]) / segments;
     first = a.plan.prefix[sequence] + segment * per_segment;

@@ -9,6 +9,7 @@ namespace kvcrumb::inline v0 {
 //! leaf(0) + leaf(1) + ... + leaf(n - 1), 1 <= n <= 65536, merged as a balanced tree over neighbouring pairs:
 //! ((0+1)+(2+3))+((4+5)+...). A warp gets the same value by a butterfly over xor 1, 2, 4, ... with missing
 //! leaves simply absent. This is the order of every sum that decides a byte.
+KVCRUMB_CALLS_ANY
 template <class Leaf, class Merge>
 KVCRUMB_API auto tree_fold(int n, Leaf leaf, Merge merge) noexcept {
   using node_type = decltype(leaf(0));

@@ -46,8 +46,7 @@ namespace detail {
 //! score = 2^exponent * sum q' code + z.
 template <class Blob, int ColumnTiles, class Levels>
 KVCRUMB_DEVICE void score_channels(tile_scores<Blob, ColumnTiles>& out, ring<Blob>& tiles,
-                                   query_of<Blob, ColumnTiles> const& q, Levels const& levels,
-                                   float const (&scale)[ColumnTiles][2], int lane) {
+                                   query_of<Blob, ColumnTiles> const& q, Levels const& levels, int lane) {
   using key = typename Blob::key;
   using layout = typename key::layout;
   constexpr int groups = key::groups, t_stride = 16;
@@ -143,7 +142,7 @@ KVCRUMB_DEVICE void score_channels(tile_scores<Blob, ColumnTiles>& out, ring<Blo
         KVCRUMB_UNROLL
         for (int i = 0; i < 2; ++i) {
           constexpr int row = bias == bias_form::plane ? 2 : 0;
-          out.zero[g][n][i] = (z[g][n][0][i] + z[g][n][1][row + i]) * scale[n][i];
+          out.zero[g][n][i] = z[g][n][0][i] + z[g][n][1][row + i];
         }
       }
     }
@@ -193,7 +192,7 @@ KVCRUMB_DEVICE void score_tokens(tile_scores<Blob, ColumnTiles>& out, ring<Blob>
           if constexpr (k % key::group_blocks == key::group_blocks - 1 || k == layout::column_blocks - 1) {
             constexpr int g = k / key::group_blocks;
             std::uint32_t const params = tiles.parameters() + row_offset;
-            float query_sum[ColumnTiles][2];
+            [[maybe_unused]] float query_sum[ColumnTiles][2];
             if constexpr (bias != bias_form::none) {
               KVCRUMB_UNROLL
               for (int n = 0; n < ColumnTiles; ++n) {
@@ -203,7 +202,7 @@ KVCRUMB_DEVICE void score_tokens(tile_scores<Blob, ColumnTiles>& out, ring<Blob>
               }
             }
             unrolled<rows / 2>([&]<int pair>() {
-              std::uint32_t gains[4], others[4];
+              [[maybe_unused]] std::uint32_t gains[4], others[4];
               if constexpr (key::codec::has_gain) {
                 ptx::load_shared_128(gains, params + key::vector_offset(0, g, pair));
               }
@@ -213,7 +212,7 @@ KVCRUMB_DEVICE void score_tokens(tile_scores<Blob, ColumnTiles>& out, ring<Blob>
               unrolled<4>([&]<int j>() {  // row block 2 pair + j / 2, row half j % 2
                 constexpr int p = 2 * pair + j / 2, r = j % 2;
                 float const gain = key::codec::has_gain ? half_of(gains[j], odd) : 1.0f;
-                float constant = 0.0f;
+                [[maybe_unused]] float constant = 0.0f;
                 if constexpr (bias == bias_form::plane) constant = half_of(others[j], odd);
                 if constexpr (bias == bias_form::plane_and_half) {
                   constant = half_of(others[j], odd) + 0.5f * gain;
@@ -243,31 +242,42 @@ KVCRUMB_DEVICE void score_tokens(tile_scores<Blob, ColumnTiles>& out, ring<Blob>
 
 }  // namespace detail
 
-//! Scores of the next tile of the ring, in the form of score_form: log2(e) * softmax_scale * <q, k> before
-//! masks and caps. Called by a warp; consumes the key chunks. `scale` are the factors of this lane's columns,
-//! `shift` what the transform adds to their scores, `sums` the sums of the query over the channels of each
-//! group, [group][column] in shared memory (keys per token only).
+//! Scores of the next tile of the ring, before masks and caps. Called by a warp; consumes the key chunks.
+//! `sums` are the sums of the query over the channels of each group, [group][column] in shared memory (keys
+//! per token only).
 template <class Blob, int ColumnTiles, class Levels>
 KVCRUMB_DEVICE void score_tile(tile_scores<Blob, ColumnTiles>& out, ring<Blob>& tiles,
-                               query_of<Blob, ColumnTiles> const& q, Levels const& levels,
-                               float const (&scale)[ColumnTiles][2], float const (&shift)[ColumnTiles][2],
-                               float const* sums, int lane) {
-  using key = typename Blob::key;
-  using form = score_form<key>;
-  if constexpr (form::folded) {
-    detail::score_channels(out, tiles, q, levels, scale, lane);
+                               query_of<Blob, ColumnTiles> const& q, Levels const& levels, float const* sums,
+                               int lane) {
+  if constexpr (score_form<typename Blob::key>::folded) {
+    detail::score_channels(out, tiles, q, levels, lane);
   } else {
     detail::score_tokens(out, tiles, q, levels, sums, lane);
   }
-  if constexpr (transform_traits<typename key::scheme_type::transform_type>::has_offset) {
-    constexpr bool first = !form::folded || key::codec::bias == bias_form::none;  // no constant so far
+}
+
+//! Brings the constants of the scores to units of log2, log2(e) * softmax_scale * <q, k>: `scale` are the
+//! factors of this lane's columns, `shift` is what the transform adds to their scores.
+template <class Blob, int ColumnTiles>
+KVCRUMB_DEVICE void apply_columns(tile_scores<Blob, ColumnTiles>& out, float const (&scale)[ColumnTiles][2],
+                                  float const (&shift)[ColumnTiles][2]) {
+  using key = typename Blob::key;
+  using form = score_form<key>;
+  constexpr bool summed = form::folded && key::codec::bias != bias_form::none;
+  constexpr bool shifted = transform_traits<typename key::scheme_type::transform_type>::has_offset;
+  if constexpr (summed || shifted) {
     KVCRUMB_UNROLL
     for (int g = 0; g < form::groups; ++g) {
       KVCRUMB_UNROLL
       for (int n = 0; n < ColumnTiles; ++n) {
         KVCRUMB_UNROLL
-        for (int i = 0; i < 2; ++i)
-          out.zero[g][n][i] = first ? shift[n][i] : out.zero[g][n][i] + shift[n][i];
+        for (int i = 0; i < 2; ++i) {
+          if constexpr (!summed) {
+            out.zero[g][n][i] = shift[n][i];
+          } else {
+            out.zero[g][n][i] = out.zero[g][n][i] * scale[n][i] + (shifted ? shift[n][i] : 0.0f);
+          }
+        }
       }
     }
   }

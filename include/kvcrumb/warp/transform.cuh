@@ -49,7 +49,15 @@ KVCRUMB_DEVICE float warp_max(float x) {
 template <int HeadDim, int Block>
 KVCRUMB_DEVICE void rotate(float (&x)[HeadDim / 32], int lane) {
   constexpr int width = hadamard<Block>::block(HeadDim);
-  constexpr int log2 = std::bit_width(static_cast<unsigned>(width)) - 1;
+  constexpr int log2 = width < 2     ? 0
+                       : width < 4   ? 1
+                       : width < 8   ? 2
+                       : width < 16  ? 3
+                       : width < 32  ? 4
+                       : width < 64  ? 5
+                       : width < 128 ? 6
+                       : width < 256 ? 7
+                                     : 8;
   KVCRUMB_UNROLL
   for (int h = 1; h < 32 && h < width; h *= 2) {
     KVCRUMB_UNROLL
