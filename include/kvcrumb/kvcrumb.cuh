@@ -5,5 +5,6 @@
 #include "kvcrumb/device/append.cuh"
 #include "kvcrumb/device/decode.cuh"
 #include "kvcrumb/device/encode.cuh"
+#include "kvcrumb/device/merge_states.cuh"
 #include "kvcrumb/interop/cuda_types.cuh"
 #include "kvcrumb/kvcrumb.hpp"
