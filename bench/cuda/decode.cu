@@ -31,8 +31,8 @@ class decode_work {
     arena& memory = arena::get();
     memory.reset();
     std::int64_t const rows = std::int64_t{p.sequences} * p.query_heads, halves = rows * head_dim;
-    double const room = 64e6 + 4.0 * static_cast<double>(halves);
-    fits_ = make_layers(scheme, p, e, 8.0 * room, layers_);
+    double const room = 64e6 + 8.0 * static_cast<double>(halves);
+    fits_ = make_layers(scheme, p, e, room, layers_);
     if (!fits_) return;
     request_.q = {filled_rows(halves), p.query_heads * std::int64_t{head_dim}, head_dim, head_dim};
     outputs_ = memory.take<float16>(halves);
@@ -116,6 +116,7 @@ void part(benchmark::State& state, std::string const& name, Scheme const& scheme
   decode_work<Scheme>& work = work_of(name, scheme, p, e);
   if (!work.fits()) return skip_too_large(state, work.bytes());
   work.set_overlap(false);
+  if (!work.sane()) return state.SkipWithError("wrong: the output is not finite, or nothing was written");
   std::vector<std::unique_ptr<graph>> captures;  // own the arguments
   std::vector<cudaKernelNodeParams> kernels;
   for (std::int64_t i = 0; i < work.copies(); ++i) {

@@ -86,7 +86,7 @@ static __global__ void fill_kernel(std::uint32_t* data, blob_map map, std::int64
     data[i] = x;
   }
 }
-//! fp16 values between -1 and 1.
+//! fp16 values of 0.125 to 2 and either sign.
 static __global__ void fill_rows_kernel(std::uint32_t* data, std::int64_t words) {
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < words;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
@@ -104,7 +104,9 @@ inline float16* filled_rows(std::int64_t halves) {
 template <class T>
 T* uploaded(std::vector<T> const& x) {
   T* const p = arena::get().take<T>(static_cast<std::int64_t>(x.size()));
-  require(cudaMemcpy(p, x.data(), x.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+  require(cudaMemcpyAsync(p, x.data(), x.size() * sizeof(T), cudaMemcpyHostToDevice, stream()),
+          "cudaMemcpyAsync");
+  require(cudaStreamSynchronize(stream()), "cudaMemcpyAsync");
   return p;
 }
 
@@ -129,7 +131,7 @@ struct layer_size {
     pages = tiles * p.sequences;
     double const rows = 4.0 * head_dim;  // bytes of a key and a value
     double const segments = static_cast<double>(p.sequences) * p.kv_heads;
-    memory = segments * (static_cast<double>(tiles * stride) + rows * e.capacity()) +
+    memory = segments * (static_cast<double>(tiles * stride) + (rows + 8.0) * e.capacity() + 8.0) +
              16.0 * static_cast<double>(pages) + static_cast<double>(1 << 16);
     read = segments * (static_cast<double>(tiles_used * blob.bytes) + rows * e.sum());
   }

@@ -142,7 +142,7 @@ void append(benchmark::State& state, Scheme const& scheme, problem p, bool flush
   kvcrumb::batch_rows<float16 const> const keys = input_rows(p, 1, false), values = input_rows(p, 1, false);
   std::int64_t const bytes = appender::workspace(layers.caches.front());
   auto* const workspace = memory.take<std::byte>(bytes);
-  require(cudaMemset(workspace, 0, static_cast<std::size_t>(bytes)), "cudaMemset");
+  require(cudaMemsetAsync(workspace, 0, static_cast<std::size_t>(bytes), stream()), "cudaMemsetAsync");
   auto const request = [&](std::int64_t i) {
     return kvcrumb::device::append_request<float16>{states.cache(i), keys, values, 1, nullptr};
   };
