@@ -33,8 +33,10 @@ TEST_CASE("append: KIVI token by token and in chunks") {
   check_growth<64, 32>(kivi, 2, {70, 33}, {1});
   check_growth<64, 32>(kivi, 1, {140, 99}, {2, 5, 3});
   check_growth<64, 128>(kivi, 1, {140}, {5});  // four flushes fill one tile
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_growth<96, 64>(schemes::kivi<2, 64>(), 1, {270}, {32});
   check_growth<64, 128>(schemes::kivi<4, 32>(), 1, {260}, {31});
+#endif
   auto recent = kivi;
   recent.flush = {9, 32};
   check_growth<64, 64>(recent, 1, {150}, {4});
@@ -44,6 +46,7 @@ TEST_CASE("append: KIVI token by token and in chunks") {
   check_growth<64, 64>(recent, 1, {30}, {7});
 }
 
+#if !defined(KVCRUMB_SIMT_LIGHT)
 TEST_CASE("append: open tiles of every width keep what they have") {
   check_growth<64, 64>(mixed<affine<1>, 16>{.flush = {0, 16}}, 1, {70}, {16});
   check_growth<64, 128>(mixed<affine<3>, 16>{.flush = {0, 16}}, 1, {140}, {16});
@@ -52,16 +55,19 @@ TEST_CASE("append: open tiles of every width keep what they have") {
   check_growth<64, 32>(mixed<affine<8>, 8>{.flush = {0, 8}}, 1, {40}, {8});
   check_growth<64, 32>(mixed<lloyd_max<2, float>, 16>{.flush = {0, 16}}, 1, {40}, {8});
 }
+#endif
 
 TEST_CASE("append: row-independent schemes, with and without a tail") {
   check_growth<64, 32>(schemes::qserve4(), 2, {70, 34}, {1, 3});
   check_growth<64, 32>(schemes::qserve4(), 2, {70, 34}, {1, 3}, {.encoded = false});
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_growth<96, 64, bfloat16>(schemes::qserve4(), 1, {70}, {5}, {.encoded = false});
   check_growth<64, 32>(schemes::nqkv4(), 5, {40, 20}, {3}, {.encoded = false});
   check_growth<128, 32>(schemes::nqkv4(), 3, {40}, {1}, {});
   check_growth<64, 64>(schemes::fp8(), 1, {70}, {2}, {.encoded = false});
   check_growth<64, 32>(both<composed<raw<float16>, per_row>>{}, 1, {40}, {3}, {.encoded = false});
   check_growth<192, 32>(both<composed<nf3<>, per_token<64>>>{}, 1, {40}, {3}, {.encoded = false});
+#endif
   auto window = schemes::qserve4();
   window.flush = {5, 4};
   check_growth<64, 32>(window, 1, {50}, {4, 1});
@@ -136,7 +142,9 @@ TEST_CASE("truncate: encoded tokens of row-independent schemes leave nothing beh
   };
   check(schemes::qserve4(), false);
   check(schemes::qserve4(), true);
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check(both<composed<nf3<>, per_token<16>>>{}, false);
+#endif
   using rows = kv_scheme<composed<affine<4>, per_row>, composed<affine<4>, per_row>, token_pool<>>;
   check(rows{.isolate = {.capacity = 3, .auxiliary = 6}}, true);
   check(rows{.isolate = {.capacity = 3, .auxiliary = 6}}, false);

@@ -20,26 +20,31 @@ TEST_CASE("encode: KIVI's tiles equal the host's at every length") {
     check_encode<float16, 64, 32>(schemes::kivi<2, 32>(), 2, {n, 0, 2 * n});
   for (int const n : {127, 128, 129})
     check_encode<float16, 64, 64>(schemes::kivi<4, 64>(), 1, {n});
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_encode<float16, 128, 128>(schemes::kivi<2, 128>(), 1, {300, 128});
   check_encode<float16, 96, 32>(schemes::kivi<2, 32>(), 1, {200});
   check_encode<float16, 256, 128>(schemes::kivi<2, 32>(), 1, {130});
+#endif
 }
 
 TEST_CASE("encode: every width of codes, in the word order of both sides") {
   check_encode<float16, 64, 32>(mixed<affine<1>, 32>{}, 2, {70});
+  check_encode<float16, 96, 32>(mixed<affine<3>, 8>{}, 1, {70});
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_encode<float16, 96, 64>(mixed<affine<1>, 32>{}, 1, {70});
   check_encode<float16, 64, 32>(mixed<affine<2>, 16>{}, 2, {70});
   check_encode<float16, 192, 64>(mixed<affine<2>, 64>{}, 1, {140});
   check_encode<float16, 64, 32>(mixed<affine<3>, 32>{}, 1, {70});
-  check_encode<float16, 96, 32>(mixed<affine<3>, 8>{}, 1, {70});
   check_encode<float16, 128, 128>(mixed<affine<3>, 64>{}, 1, {140});
   check_encode<float16, 192, 64>(mixed<symmetric<3>, 32>{}, 1, {70});
   check_encode<float16, 96, 64>(mixed<affine<4>, 32>{}, 2, {100});
   check_encode<float16, 64, 32>(mixed<affine<8>, 32>{}, 1, {70});
   check_encode<float16, 192, 32>(both<composed<raw<float16>, per_row>>{}, 1, {33});
   check_encode<float16, 64, 128>(schemes::fp8(), 2, {130});
+#endif
 }
 
+#if !defined(KVCRUMB_SIMT_LIGHT)
 TEST_CASE("encode: conventions of the affine codec") {
   check_encode<float16, 64, 32>(mixed<affine<4, float16, skvq_convention>, 32>{}, 1, {40});
   check_encode<float16, 64, 32>(mixed<affine<2, float16, kitty_convention>, 32>{}, 1, {40});
@@ -75,25 +80,30 @@ TEST_CASE("encode: symmetric codes and codebooks") {
         0.1f * static_cast<float>(i * i) - 7.0f;
   check_encode<float16, 64, 32>(with_table, 1, {40});
 }
+#endif
 
 TEST_CASE("encode: groups across kv heads") {
   check_encode<float16, 64, 32>(schemes::nqkv4(), 6,
                                 {40});  // four heads share a group; the last span has two
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_encode<float16, 128, 64>(schemes::nqkv4(), 3, {70, 3});
   check_encode<float16, 256, 32>(schemes::nqkv4(), 2, {33});
   using rms = composed<lloyd_max<4>, per_token<256, head_crossing::across_heads>>;
   check_encode<float16, 64, 32>(both<rms>{}, 7, {10});
   using affine_across = composed<affine<4>, per_token<192, head_crossing::across_heads>>;
   check_encode<float16, 96, 32>(both<affine_across>{}, 3, {10});
+#endif
 }
 
 TEST_CASE("encode: transforms") {
   check_encode<float16, 64, 32>(mixed<affine<4>, 32, hadamard<>>{}, 2, {40});
+#if !defined(KVCRUMB_SIMT_LIGHT)
   check_encode<float16, 96, 32>(mixed<affine<4>, 32, hadamard<>>{}, 1, {40});
   check_encode<float16, 128, 64>(mixed<affine<2>, 64, hadamard<64>>{}, 1, {70});
   check_encode<float16, 192, 32>(both<composed<lloyd_max<4>, per_row, hadamard<>>>{}, 1, {33});
   check_encode<float16, 256, 32>(both<composed<lloyd_max<2>, per_row, hadamard<>>>{}, 1, {33});
   check_encode<float16, 64, 32>(both<composed<affine<4>, per_row, hadamard<4>>>{}, 1, {33});
+#endif
   std::vector<float> const means = random_layer(9, 2, 1, 96).keys;
   mixed<affine<4>, 32, centered<hadamard<>>> with_means;
   with_means.key.transform.means = means.data();
@@ -113,18 +123,20 @@ TEST_CASE("encode: sinks, windows and tails") {
   check_encode<float16, 64, 32>(schemes::qserve4(), 1, {45, 0}, {.encoded = false});
 }
 
+#if !defined(KVCRUMB_SIMT_LIGHT)
 TEST_CASE("encode: inputs of other types are rounded to fp16 first") {
   check_encode<bfloat16, 64, 32>(schemes::kivi<2, 32>(), 2, {150});
   check_encode<float, 64, 32>(schemes::kivi<2, 32>(), 2, {150});
   check_encode<bfloat16, 96, 64>(schemes::qserve4(), 1, {70});
   check_encode<float, 256, 32>(schemes::qserve4(), 1, {33});
 }
+#endif
 
 TEST_CASE("encode: pages, strides and what recycled pages hold do not matter") {
   for (page_form const pages : {page_form::paged, page_form::listed, page_form::contiguous}) {
     for (bool const separate : {true, false}) {
-      for (std::byte const poison : {std::byte{0xFF}, std::byte{0x00}, std::byte{0x5A}})
-        check_encode<float16, 96, 32>(schemes::kivi<2, 32>(), 2, {300, 0, 130},
+      for (std::byte const poison : {std::byte{0xFF}, std::byte{0x00}})
+        check_encode<float16, 96, 32>(schemes::kivi<2, 32>(), 2, {130, 0, 70},
                                       {.pages = pages, .separate = separate, .poison = poison});
     }
   }
