@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! @file The part of Catch2 that kernel tests use, for MemorySanitizer: Catch2 itself, and containers and
 //! streams of libstdc++, are not compiled with it and would be reported. TEST_CASE, SECTION (one level),
-//! GENERATE (one for each test case, outside of sections), CHECK, REQUIRE and main(), which understands the
-//! arguments that discover_tests.py and CTest give to Catch2 2.13. Needs
+//! GENERATE (one for each test case, outside of sections), CHECK, REQUIRE, INFO, WARN and main(), which
+//! understands the arguments that discover_tests.py and CTest give to Catch2 2.13. Needs
 //! -D_GLIBCXX_EXTERN_TEMPLATE=0, which makes std::string a part of the test; the node-based containers stay
 //! forbidden.
 #pragma once
@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <string>
+#include <type_traits>
 
 namespace simt::plain {
 
@@ -35,21 +37,62 @@ T generate(T head, Rest... rest) {
   values = static_cast<int>(1 + sizeof...(Rest));
   return all[value_wanted];
 }
+//! What INFO and WARN stream into: numbers and text, without the streams of libstdc++.
+struct message {
+  char text[400] = "";
+  int used = 0;
+
+  message& operator<<(char const* s) {
+    for (; *s != '\0' && used + 1 < static_cast<int>(sizeof text); ++s)
+      text[used++] = *s;
+    text[used] = '\0';
+    return *this;
+  }
+  message& operator<<(std::string const& s) { return *this << s.c_str(); }
+  template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
+  message& operator<<(T x) {
+    char digits[40];
+    if constexpr (std::is_floating_point_v<T>) {
+      std::snprintf(digits, sizeof digits, "%g", static_cast<double>(x));
+    } else {
+      std::snprintf(digits, sizeof digits, "%lld", static_cast<long long>(x));
+    }
+    return *this << digits;
+  }
+};
+//! INFO: printed when a check fails while it is in scope.
+struct note {
+  message const* said;
+  note const* outer;
+
+  static inline note const* innermost = nullptr;
+  explicit note(message const& said) : said(&said), outer(innermost) { innermost = this; }
+  ~note() { innermost = outer; }
+  note(note const&) = delete;
+  note& operator=(note const&) = delete;
+};
 inline void check(bool passed, char const* text, char const* file, int line) {
   if (!passed) {
     std::printf("%s:%d: FAILED: %s\n", file, line, text);
+    for (note const* n = note::innermost; n != nullptr; n = n->outer)
+      std::printf("  %s\n", n->said->text);
     ++failures;
   }
 }
 struct approx {
-  double value, relative = 1e-5;
+  double value, relative = 1e-5, absolute = 0;
   explicit approx(double x) : value(x) {}
   approx& epsilon(double e) {
     relative = e;
     return *this;
   }
+  approx& margin(double m) {
+    absolute = m;
+    return *this;
+  }
   friend bool operator==(double x, approx const& a) {
-    return std::fabs(x - a.value) <= a.relative * std::fabs(a.value);
+    double const error = std::fabs(x - a.value);  // within either bound
+    return x == a.value || error <= a.absolute || error <= a.relative * std::fabs(a.value);
   }
 };
 //! Whether a test specification of Catch2 (a name with escapes, perhaps * at its ends) means this name.
@@ -114,12 +157,20 @@ inline int run_all(int count, char const* const* arguments) {
     if (!simt_passed) std::exit(1);                                      \
   } while (false)
 #define STATIC_REQUIRE(...) static_assert(__VA_ARGS__)
-#define INFO(...) static_cast<void>(0)
+#define INFO(...)                                         \
+  ::simt::plain::message SIMT_JOIN(simt_said_, __LINE__); \
+  SIMT_JOIN(simt_said_, __LINE__) << __VA_ARGS__;         \
+  ::simt::plain::note const SIMT_JOIN(simt_note_, __LINE__)(SIMT_JOIN(simt_said_, __LINE__))
+#define WARN(...)                                         \
+  do {                                                    \
+    ::simt::plain::message simt_said;                     \
+    std::printf("%s\n", (simt_said << __VA_ARGS__).text); \
+  } while (false)
 #define CAPTURE(...) static_cast<void>(0)
-#define KVCRUMB_TEST_SKIP(message)         \
-  do {                                     \
+#define KVCRUMB_TEST_SKIP(message)          \
+  do {                                      \
     std::printf("%s\n- none -\n", message); \
-    return;                                \
+    return;                                 \
   } while (false)
 
 namespace kvcrumb::test {
