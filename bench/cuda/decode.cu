@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Decode attention, one query token: the time of one layer's run() (a plan serves all layers of a step
-//! and is timed alone).
+//! @file Decode attention, one query token: the time of one layer's run() (a plan serves all layers of a
+//! step), in one mode that of plan() and run().
 //!
 //! `GB_per_s` counts the bytes that the format makes attention read, once: codes, parameters and masks of the
 //! tiles in use, exact rows, queries, outputs. Launches take turns on copies of the layer that together
 //! exceed the L2 twice. Modes: stream, one launch after another; graph, the same captured; overlap, a graph
-//! with programmatic launches.
+//! with programmatic launches; graph_with_plan, a graph in which plan() goes before every run().
 #include <functional>
 #include <memory>
 
@@ -16,7 +16,7 @@ namespace {
 
 using namespace kvcrumb_bench;
 
-enum class mode { stream, graph, overlap };
+enum class mode { stream, graph, overlap, graph_with_plan };
 
 std::shared_ptr<void> held;
 std::string held_name;
@@ -40,6 +40,7 @@ class decode_work {
     request_.o = {outputs_, p.query_heads * std::int64_t{head_dim}, head_dim, head_dim};
     request_.lse = memory.take<float>(rows);
     request_.query_heads = p.query_heads;
+    request_.options.blocks = blocks_at_once();
     request_.cache = layers_.caches.front();
     if (kvcrumb::status const s = decoder::check(scheme_, request_); s != kvcrumb::status::ok) {
       std::fprintf(stderr, "decode %s: %s\n", scheme_.name, kvcrumb::to_string(s));
@@ -53,6 +54,7 @@ class decode_work {
   bool fits() const { return fits_; }
   double bytes() const { return layers_.bytes; }
   std::int64_t copies() const { return static_cast<std::int64_t>(layers_.caches.size()); }
+  int blocks() const { return request_.options.blocks; }
   void set_overlap(bool overlap) { request_.options.overlap = overlap; }
 
   void plan() { require(decoder::plan(scheme_, request_, workspace_, workspace_bytes_, stream()), "plan"); }
@@ -76,6 +78,20 @@ class decode_work {
   }
 
  private:
+  //! The grid for which plan() and run() would ask the runtime in every call.
+  static int blocks_at_once() {
+    using config = typename decoder::config;
+    constexpr std::size_t bytes = kvcrumb::block::decode<config>::dynamic_bytes;
+    auto* const kernel = kvcrumb::kernel::decode_kernel<config, typename decoder::arguments>;
+    int resident = 0;
+    require(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+    require(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, config::threads, bytes),
+            "occupancy");
+    return resident * multiprocessors();
+  }
+
   Scheme scheme_;
   layer_copies layers_;
   typename decoder::request_type request_{};
@@ -102,11 +118,15 @@ void decode(benchmark::State& state, std::string const& name, Scheme const& sche
   decode_work<Scheme>& work = work_of(name, scheme, p, e);
   if (!work.fits()) return skip_too_large(state, work.bytes());
   work.set_overlap(how == mode::overlap);
-  if (!work.sane()) return state.SkipWithError("wrong: the output is not finite, or nothing was written");
+  if (!work.sane()) return wrong(state, "the output is not finite, or nothing was written");
   measure(state,
           {how == mode::stream ? enqueue_mode::stream : enqueue_mode::graph, work.bytes(), work.copies()},
-          [&](std::int64_t i) { work.run(i); });
+          [&](std::int64_t i) {
+            if (how == mode::graph_with_plan) work.plan();
+            work.run(i);
+          });
   state.counters["exact_rows"] = e.sum();
+  state.counters["blocks"] = work.blocks();
 }
 
 //! Enqueues one of the kernels of run() alone: kernel `which` of a capture of it.
@@ -116,7 +136,7 @@ void part(benchmark::State& state, std::string const& name, Scheme const& scheme
   decode_work<Scheme>& work = work_of(name, scheme, p, e);
   if (!work.fits()) return skip_too_large(state, work.bytes());
   work.set_overlap(false);
-  if (!work.sane()) return state.SkipWithError("wrong: the output is not finite, or nothing was written");
+  if (!work.sane()) return wrong(state, "the output is not finite, or nothing was written");
   std::vector<std::unique_ptr<graph>> captures;  // own the arguments
   std::vector<cudaKernelNodeParams> kernels;
   for (std::int64_t i = 0; i < work.copies(); ++i) {
@@ -125,7 +145,7 @@ void part(benchmark::State& state, std::string const& name, Scheme const& scheme
       work.run(i);
     }));
     std::vector<cudaKernelNodeParams> const all = captures.back()->kernels();
-    if (all.size() != 3) return state.SkipWithError("wrong: plan and run are not three kernels");
+    if (all.size() != 3) return wrong(state, "plan and run are not three kernels");
     kernels.push_back(all[static_cast<std::size_t>(which)]);
   }
   measure(state, {enqueue_mode::graph, 0.0, work.copies()}, [&](std::int64_t i) {
@@ -135,15 +155,15 @@ void part(benchmark::State& state, std::string const& name, Scheme const& scheme
   });
 }
 
-//! The shapes of the targets come first, in case that the time ends.
-enum class phase { targets, others };
+//! The shapes of the goals come first, in case that the time ends.
+enum class phase { goals, others };
 
 template <class Scheme>
 void add(phase now, char const* name, Scheme const& scheme, std::function<exact_rows(int)> const& rows_of) {
   constexpr int heads[][2] = {{32, 8}, {32, 32}, {64, 8}};
   for (int const sequences : {1, 16, 64}) {
     for (int const tokens : {4096, 32768, 131072}) {
-      if ((now == phase::targets) != (tokens == 32768 && sequences < 64)) continue;
+      if ((now == phase::goals) != (tokens == 32768 && sequences < 64)) continue;
       for (auto const& h : heads) {
         problem const p{sequences, tokens, h[0], h[1]};
         exact_rows const e = rows_of(tokens);
@@ -154,7 +174,9 @@ void add(phase now, char const* name, Scheme const& scheme, std::function<exact_
         };
         if (sequences < 64) one("stream", mode::stream);  // one launch is longer than it takes to enqueue
         one("graph", mode::graph);
-        if (sequences == 1) one("overlap", mode::overlap);
+        if (sequences > 1) continue;
+        one("overlap", mode::overlap);
+        one("graph_with_plan", mode::graph_with_plan);
       }
     }
   }
@@ -171,7 +193,7 @@ exact_rows no_rows(int) { return {}; }
 int main(int argc, char** argv) {
   namespace schemes = kvcrumb::schemes;
   auto const ott = schemes::ott<2>();
-  for (phase const now : {phase::targets, phase::others}) {
+  for (phase const now : {phase::goals, phase::others}) {
     add(now, "affine2_g128", affine_scheme<2>{}, no_rows);
     // The same tiles with the tail that OTT's window leaves: what tracing costs beyond it is pool, masks and
     // flags.

@@ -53,7 +53,7 @@ void encode(benchmark::State& state, Scheme const& scheme, problem const& p, boo
         nullptr};
   };
   if (kvcrumb::status const s = encoder::check(scheme, request(0)); s != kvcrumb::status::ok)
-    return state.SkipWithError(kvcrumb::to_string(s));
+    return wrong(state, std::string("refused: ") + kvcrumb::to_string(s));
   measure(state,
           {enqueue_mode::graph, input + layers.bytes,
            std::max<std::int64_t>(inputs, static_cast<std::int64_t>(layers.caches.size()))},
@@ -147,19 +147,19 @@ void append(benchmark::State& state, Scheme const& scheme, problem p, bool flush
     return kvcrumb::device::append_request<float16>{states.cache(i), keys, values, 1, nullptr};
   };
   if (kvcrumb::status const s = appender::check(scheme, request(0)); s != kvcrumb::status::ok)
-    return state.SkipWithError(kvcrumb::to_string(s));
+    return wrong(state, std::string("refused: ") + kvcrumb::to_string(s));
   measure(
       state, {how, 0.0, static_cast<std::int64_t>(layers.caches.size()), launches},
       [&](std::int64_t i) {
         require(appender::append(scheme, request(i), workspace, bytes, stream()), "append");
       },
       [&] { states.reset(); });
+  state.counters["block"] = w.block;  // one step in so many is a flush
   // The benchmark is worth nothing if a step did not do what its name says.
   std::int32_t now = 0;
   require(cudaStreamSynchronize(stream()), "append");
   require(cudaMemcpy(&now, states.cache(launches - 1).encoded, 4, cudaMemcpyDeviceToHost), "cudaMemcpy");
-  if (now != encoded + (flush ? w.block : 0))
-    state.SkipWithError("wrong: encoded is not what the step should leave");
+  if (now != encoded + (flush ? w.block : 0)) wrong(state, "encoded is not what the step should leave");
 }
 
 template <class Scheme>

@@ -283,6 +283,13 @@ inline std::int64_t copies_beyond_l2(double bytes) {
   return 1 + static_cast<std::int64_t>(2.0 * static_cast<double>(l2_bytes()) / bytes);
 }
 
+//! Whether a result was wrong; the exit status says so.
+inline bool anything_wrong = false;
+inline void wrong(benchmark::State& state, std::string const& text) {
+  anything_wrong = true;
+  state.SkipWithError(("wrong: " + text).c_str());
+}
+
 //! Registers f(state) with events as the clock.
 template <class F>
 void register_cuda(std::string const& name, F f) {
@@ -318,8 +325,8 @@ inline void add_context() {
   number("read_MB_per_s", static_cast<std::int64_t>(1e-6 * measured_bandwidth().read));
 }
 
-//! Body of main, behind the registration. Exit status 77 where there is no device; the list can always be
-//! shown.
+//! Body of main, behind the registration. Exit status 77 where there is no device, EXIT_FAILURE if a result
+//! was wrong; the list can always be shown.
 inline int run_cuda_benchmarks(int argc, char** argv) {
   bool only_list = false;
   for (int i = 1; i < argc; ++i)
@@ -336,7 +343,7 @@ inline int run_cuda_benchmarks(int argc, char** argv) {
   }
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
-  return EXIT_SUCCESS;
+  return anything_wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 }  // namespace kvcrumb_bench

@@ -14,6 +14,12 @@ struct window {
   int recent = 0;
   int block = 1;
 
+  //! How many of the oldest tokens of a tail of `tokens` are encoded.
+  template <class Int>
+  KVCRUMB_API constexpr Int to_encode(Int tokens) const noexcept {
+    return block > 0 && tokens - recent >= block ? (tokens - recent) / block * block : Int{0};
+  }
+
   friend constexpr bool operator==(window const&, window const&) = default;
 };
 

@@ -11,8 +11,7 @@
 
 namespace kvcrumb::inline v0::ptx {
 
-//! Two fp16 patterns: zero, ones, and the largest finite value in both halves.
-inline constexpr std::uint32_t half2_zero = 0u;
+//! The fp16 pattern of 1 in both halves.
 inline constexpr std::uint32_t half2_one = 0x3C003C00u;
 
 #if defined(__CUDACC__)
@@ -53,11 +52,13 @@ KVCRUMB_DEVICE void store_shared_32(std::uint32_t address, std::uint32_t value) 
 
 // ---- global memory
 
-//! 16 bytes that nothing writes while the kernel runs; p is a multiple of 16.
+//! 16 bytes; p is a multiple of 16. Not through the read-only path: a kernel that has begun before its
+//! predecessor's end may read what that one wrote.
 KVCRUMB_DEVICE void load_global_128(std::uint32_t (&r)[4], void const* p) {
-  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "l"(p));
+               : "l"(p)
+               : "memory");
 }
 
 // ---- asynchronous copies into shared memory

@@ -58,6 +58,7 @@ struct decode_case {
   int part = 0, blocks = 5;
   float query_size = 1.0f;
   float sink = 0.0f;  //!< sink logit of all heads, 0: none
+  int nan_head = -1;  //!< query head of the first sequence whose first query row holds a NaN
 };
 
 struct decode_outcome {
@@ -78,6 +79,7 @@ decode_outcome run_decode(host_batch<Scheme>& batch, decode_case const& k, unsig
   device_vector<Query> q(size(rows * dim));
   for (Query& x : q)
     x = from_float<Query>(normal(engine) * k.query_size);
+  if (k.nan_head >= 0) q[size(k.nan_head * k.queries * dim + 3)] = from_float<Query>(std::nanf(""));
   decode_outcome r;
   device_vector<float> o(size(rows * dim) + 2, std::nanf("")), lse(size(rows) + 2, std::nanf(""));
   o.front() = o.back() = lse.front() = lse.back() = 12345.0f;

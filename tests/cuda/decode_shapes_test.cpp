@@ -182,6 +182,28 @@ TEST_CASE("bad arguments launch nothing", "[cuda][decode]") {
   refused(status::null_pointer, [](request& r) { r.cache.pool.counts = nullptr; });
   refused(status::null_pointer, [](request& r) { r.q.data = nullptr; });
   refused(status::bad_stride, [](request& r) { r.o.stride_head = 64; });
+  refused(status::bad_stride, [](request& r) { r.cache.tail_keys.stride_head = 0; });
+  auto const refused_of_two = [&](status why, auto change) {
+    refused(why, [&](request& r) {
+      r.cache.sequences = 2;
+      change(r);
+    });
+  };
+  refused_of_two(status::bad_stride, [](request& r) { r.q.stride_sequence = 0; });
+  refused_of_two(status::bad_stride, [](request& r) { r.cache.pool.keys.stride_sequence = 0; });
+  refused_of_two(status::bad_stride, [](request& r) { r.cache.pages.stride = 0; });
+  refused_of_two(status::size_overflow, [](request& r) {
+    r.cache.pages = {.stride = (std::int64_t{1} << 30) + 1};  // page numbers are 32 bits
+  });
+  std::int32_t const list[] = {0, 3};
+  refused(status::null_pointer, [&](request& r) { r.cache.pages.last_page_len = list; });
+  refused(status::null_pointer, [&](request& r) {  // sinks, tail and `encoded` need lengths
+    r.cache.pages.indptr = r.cache.pages.last_page_len = list;
+    r.cache.tokens = nullptr;
+  });
+  decoder::request_type none = good;
+  none.cache.kv_heads = 0;
+  CHECK(decoder::workspace(none, bytes) == cudaErrorInvalidValue);
   CHECK(decoder::attend(scheme, good, workspace.data(), bytes - 16) == cudaErrorInvalidValue);
   CHECK(decoder::attend(scheme, good, nullptr, bytes) == cudaErrorInvalidValue);
   CHECK(decoder::attend(scheme, good, workspace.data() + 8, bytes) == cudaErrorInvalidValue);

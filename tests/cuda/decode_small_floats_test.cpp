@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Decode attention of stored floats on small tiles, in which every slot of the ring is used again; overflows.
+//! @file Decode attention of stored floats on small tiles, in which every slot of the ring is used again;
+//! overflows.
 #include "cuda/decode_fixture.hpp"
 
 using namespace kvcrumb;
@@ -19,8 +20,8 @@ void check(host_batch<Scheme>& batch) {
 }  // namespace
 
 TEST_CASE("small tiles: stored keys, packed values", "[cuda][decode]") {
-  // 4 slots of 4 KiB: two chunks of keys and one of values to a tile, so that a slot is used again after a tile and
-  // parameters are copied ahead of their codes.
+  // 4 slots of 4 KiB: two chunks of keys and one of values to a tile, so that a slot is used again after a
+  // tile and parameters are copied ahead of their codes.
   using scheme = kv_scheme<composed<raw<float16>, per_row>, composed<affine<8>, per_row>>;
   host_batch<scheme> batch(caches_of(scheme{}, 2, {64, 64}, {900}));
   check(batch);

@@ -39,6 +39,49 @@ TEST_CASE("small tiles: batches, drafts and windows", "[cuda][decode]") {
   }
 }
 
+TEST_CASE("small tiles: a NaN is seen, wherever it is and however the work is cut", "[cuda][decode]") {
+  auto const is_nan = [](float x) { return std::isnan(x); };
+  auto const is_finite = [](float x) { return std::isfinite(x); };
+  host_batch<ott> batch(ott_caches({400, 90}));
+  for (int const blocks : {1, 40}) {
+    decode_outcome const query = run_decode<decoder>(batch, {.blocks = blocks, .nan_head = 2});
+    auto const row = query.o.begin() + 2 * 64;
+    CHECK((std::all_of(row, row + 64, is_nan) && is_nan(query.l[2])));
+    CHECK((std::all_of(query.o.begin(), row, is_finite) && std::all_of(row + 64, query.o.end(), is_finite)));
+  }
+  // The parameters of all groups of tile 2 of the first sequence: most warps see nothing else.
+  batch_cache const& c = batch.view();
+  using section = decoder::config::blob::key;
+  std::byte* const tile = c.keys.section(c.pages.page(0, 2), 1);
+  std::fill(tile + section::code_bytes, tile + section::code_bytes + section::param_bytes, std::byte{0xFF});
+  for (int const blocks : {1, 40}) {
+    decode_outcome const key = run_decode<decoder>(batch, {.blocks = blocks});
+    auto const head = key.o.begin() + 2 * 64;  // query heads 2 and 3 read kv head 1
+    CHECK((std::all_of(head, head + 2 * 64, is_nan) && is_nan(key.l[2]) && is_nan(key.l[3])));
+    CHECK((std::all_of(key.o.begin(), head, is_finite) && is_finite(key.l[1])));
+  }
+}
+
+TEST_CASE("small tiles: the largest window and the largest part mean all tokens", "[cuda][decode]") {
+  using rows4 = kv_scheme<composed<affine<4>, per_row>, composed<affine<4>, per_row>>;
+  using rows_decoder = device::decoder<rows4, 64, 32, float16, float>;
+  int const largest = std::numeric_limits<int>::max();
+  host_batch<rows4> rows(caches_of(rows4{}, 1, {64, 32}, {300, 1}));  // seven queries before the first token
+  attention_options o;
+  o.window = largest;
+  decode_outcome const windowed = run_decode<rows_decoder>(rows, {.queries = 8, .options = o}),
+                       all = run_decode<rows_decoder>(rows, {.queries = 8});
+  CHECK((windowed.o == all.o && windowed.l == all.l));
+  CHECK(run_decode<rows_decoder>(rows, {.part = largest}).output < bound);
+}
+
+TEST_CASE("small tiles: more results to join than blocks for them", "[cuda][decode]") {
+  host_batch<ott> batch(ott_caches(std::vector<int>(33, 140), 4));
+  decode_outcome const r = run_decode<decoder>(batch, {.query_heads = 32, .blocks = 100});
+  CHECK(r.output < bound);
+  CHECK(r.lse < 2e-3);
+}
+
 TEST_CASE("small tiles: soft caps, sinks, scales and parts of fixed size", "[cuda][decode]") {
   host_batch<ott> batch(ott_caches({400, 90}));
   attention_options capped;

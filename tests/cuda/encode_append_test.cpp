@@ -107,6 +107,36 @@ TEST_CASE("append: continues what encode began") {
   }
 }
 
+TEST_CASE("append: rows of all sequences one after the other") {
+  using scheme = mixed<affine<2, float16, kivi_convention>, 32>;
+  scheme const kivi{.flush = {0, 32}};
+  growing_batch<scheme, 64, 32> batch(kivi, 2, {50, 43}, {.tail_capacity = 81});
+  std::vector<int> const counts{50, 43};
+  layer_rows joined{2, 93, 64, {}, {}};
+  for (int h = 0; h < 2; ++h) {
+    for (layer_rows const& layer : batch.layers) {
+      joined.keys.insert(joined.keys.end(), layer.key(h, 0), layer.key(h, 0) + layer.tokens * 64);
+      joined.values.insert(joined.values.end(), layer.value(h, 0), layer.value(h, 0) + layer.tokens * 64);
+    }
+  }
+  device_input<float16> const input({joined}, {0}, 93);
+  device_vector<std::int32_t> const lengths{50, 43};
+  device_vector<std::int64_t> const first_row{0, 50};
+  for (std::size_t s = 0; s < 2; ++s) {
+    append(batch.hosts[s], batch.layers[s], 0, counts[s]);
+    batch.lengths[s] = counts[s];
+    batch.cache.set_length(static_cast<int>(s), counts[s]);
+  }
+  using appender = growing_batch<scheme, 64, 32>::appender;
+  appender::request_type request{batch.cache.view(), input.key_rows(), input.value_rows(), 50,
+                                 lengths.data(),     first_row.data()};
+  request.keys.stride_sequence = request.values.stride_sequence = 0;
+  REQUIRE(appender::check(kivi, request) == status::ok);
+  REQUIRE(appender::append(kivi, request, batch.tickets.data(), batch.tickets.size_bytes()) == cudaSuccess);
+  synchronize();
+  batch.check();
+}
+
 TEST_CASE("append: tokens of the tail can be taken back by lowering the length") {
   mixed<affine<2>, 32> const scheme{.flush = {8, 32}};
   growing_batch<mixed<affine<2>, 32>, 64, 32> batch(scheme, 1, {300});

@@ -31,6 +31,19 @@ TEST_CASE("bad arguments encode nothing", "[cuda][encode]") {
   refused(status::bad_stride, [](request& r) { r.keys.stride_token = 56; });
   refused(status::out_of_range, [](request& r) { r.max_tokens = -1; });
   refused(status::bad_stride, [](request& r) { r.cache.values.stride_page = 16; });
+  auto const refused_of_two = [&](status why, auto change) {
+    refused(why, [&](request& r) {
+      r.cache.sequences = 2;
+      change(r);
+    });
+  };
+  refused_of_two(status::bad_stride, [](request& r) { r.keys.stride_sequence = 0; });
+  refused_of_two(status::bad_stride,
+                 [](request& r) { r.cache.pages.stride = 1; });  // 40 tokens are two tiles
+  refused_of_two(status::bad_stride, [](request& r) { r.cache.tail_keys.stride_head = 0; });
+  refused_of_two(status::bad_stride, [](request& r) { r.cache.tail_keys.stride_sequence = 0; });
+  refused_of_two(status::size_overflow,
+                 [](request& r) { r.cache.pages = {.stride = (std::int64_t{1} << 30) + 1}; });
   workspace tickets(16, std::byte{0});
   typename appender::request_type a{cache.view(), input.key_rows(), input.value_rows(), 0, nullptr};
   CHECK(appender::append(row_scheme{}, a, tickets.data(), 16) == cudaErrorInvalidValue);
@@ -39,4 +52,8 @@ TEST_CASE("bad arguments encode nothing", "[cuda][encode]") {
   CHECK(cache.intact());
   a.count = 1;
   CHECK(appender::append(row_scheme{}, a, tickets.data(), 16) == cudaSuccess);
+  CHECK(appender::check_truncate(row_scheme{}, cache.view()) == status::ok);
+  using kivi = schemes::kivi_type<2, 32>;
+  CHECK(device::appender<kivi, 64, 32, float16>::check_truncate(schemes::kivi<2, 32>(), cache.view()) ==
+        status::not_in_tail);
 }

@@ -48,6 +48,46 @@ TEST_CASE("encode: isolated tokens leave the statistics of their groups") {
   check_encode<float16, 64, 32>(kv_scheme<across, across, token_pool<>>{.isolate = {.capacity = 5}}, 6, {50});
 }
 
+TEST_CASE("encode and append: tokens with NaN keys are the last that a pool takes") {
+  auto const scheme = schemes::ott<2, 32>();
+  using encoder = device::encoder<schemes::ott_type<2, 32>, 64, 32, float16>;
+  int const tokens = 1200;
+  std::vector<layer_rows> layers = layers_of({tokens, tokens}, 2, 64);
+  std::vector<int> const poisoned{5, 6, 7, 300, 1000};
+  for (int const t : poisoned)
+    layers[0].keys[size(layers[0].at(0, t) + 9)] = std::nanf("");
+  auto cache = device_cache<schemes::ott_type<2, 32>>::make(scheme, {64, 32}, 2, {tokens, tokens});
+  cache.set_length(0, tokens);
+  cache.set_length(1, tokens);
+  device_input<float16> const input(layers, {0, 0}, tokens);
+  workspace work(encoder::workspace(scheme, cache.view(), tokens));
+  REQUIRE(encoder::encode(scheme, {cache.view(), input.key_rows(), input.value_rows(), tokens}, work.data(),
+                          work.size_bytes()) == cudaSuccess);
+  synchronize();
+  CHECK(cache.intact());
+  batch_isolated const& pool = cache.view().pool;
+  CHECK(pool.counts[0] == 3);
+  for (int i = 0; i < 3; ++i)
+    CHECK(std::count(poisoned.begin(), poisoned.end(), pool.positions[i]) == 0);
+  auto host = made(scheme, 2, {64, 32});
+  REQUIRE(host.prefill(layers[1].key_rows(), layers[1].value_rows(), tokens) == status::ok);
+  CHECK(cache.difference(1, host) == "");  // the neighbours of the poisoned sequence
+
+  using growing = growing_batch<schemes::ott_type<2, 32>, 64, 32>;
+  growing step(scheme, 1, {64}, {.tail_capacity = 127});
+  step.layers[0].keys[size(step.layers[0].at(0, 0))] = std::nanf("");
+  device_input<float16> const rows(step.layers, {0}, 64);
+  step.cache.set_length(0, 64);
+  device::append_request<float16> const request{step.cache.view(), rows.key_rows(), rows.value_rows(), 64};
+  REQUIRE(growing::appender::append(scheme, request, step.tickets.data(), step.tickets.size_bytes()) ==
+          cudaSuccess);
+  synchronize();
+  CHECK(step.cache.intact());
+  CHECK(step.cache.view().pool.counts[0] == 3);
+  for (int i = 0; i < 3; ++i)
+    CHECK(step.cache.view().pool.positions[i] != 0);
+}
+
 TEST_CASE("append: the streaming rule gives the host's pools and bytes") {
   check_growth<schemes::ott_type<2, 32>, 64, 32>(schemes::ott<2, 32>(), 2, {300, 130}, {1, 5, 3});
   check_growth<schemes::ott_type<2, 32>, 64, 128>(schemes::ott<2, 32>(2), 1, {300}, {8}, 5);

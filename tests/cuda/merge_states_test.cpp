@@ -35,6 +35,20 @@ TEST_CASE("joined parts equal the whole", "[cuda][merge]") {
     for (int d = 0; d < dim; ++d)
       REQUIRE(out[size(r * dim + d)] == Approx(expected[size(d)]).epsilon(1e-5).margin(1e-6));
   }
+  // A NaN of one part is not taken for an empty part, and the first part's log-sum-exps may be overwritten.
+  for (int i = 0; i < parts; ++i)
+    lse[size(i * rows + 2)] = std::nanf("");
+  lse[size(rows + 3)] = std::nanf("");
+  REQUIRE(device::merge_states(o.data(), lse.data(), parts, rows, dim, out.data(), lse.data()) ==
+          cudaSuccess);
+  synchronize();
+  for (int r = 0; r < rows; ++r) {
+    bool const nan = r == 2 || r == 3;
+    CHECK(std::isnan(lse[size(r)]) == nan);
+    CHECK((nan || lse[size(r)] == joined[size(r)]));
+    for (int d = 0; d < dim; ++d)
+      REQUIRE(std::isnan(out[size(r * dim + d)]) == nan);
+  }
   CHECK(device::merge_states(o.data(), lse.data(), 0, rows, dim, out.data(), joined.data()) ==
         cudaErrorInvalidValue);
   CHECK(device::merge_states<float>(nullptr, lse.data(), 1, rows, dim, out.data(), joined.data()) ==

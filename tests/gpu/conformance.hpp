@@ -10,8 +10,13 @@ namespace kvcrumb::conformance {
 
 using words = std::vector<std::uint32_t>;
 
-//! The wrappers of ptx.cuh. The first ones map words to a word each, the others need a warp.
+//! The wrappers of ptx.cuh, and the conversions that are instructions on a device and integer steps
+//! elsewhere. The first ones map words to a word each, the others need a warp.
 enum class wrapper {
+  to_float,
+  from_float,
+  from_float_saturate,
+  round_half_even,
   multiply_half2,
   pack_half2,
   low_half,
@@ -21,6 +26,7 @@ enum class wrapper {
   reciprocal_approximate,
   permute_bytes,
   mma,
+  multiply,
   transpose_8x8,
   shared_memory,
   bulk_copy,
@@ -39,7 +45,8 @@ constexpr traffic traffic_of(wrapper w) {
     case wrapper::multiply_half2:
     case wrapper::pack_half2: return {2, 1, false};
     case wrapper::permute_bytes: return {3, 1, false};
-    case wrapper::mma: return {10, 4, true};
+    case wrapper::mma:
+    case wrapper::multiply: return {10, 4, true};
     case wrapper::transpose_8x8: return {1, 1, true};
     case wrapper::shared_memory: return {4, 12, true};
     case wrapper::bulk_copy:

@@ -3,6 +3,8 @@
 //! first.
 #include "gpu/conformance.hpp"
 // after simt.hpp
+#include "kvcrumb/numeric/arithmetic.hpp"
+#include "kvcrumb/numeric/storage_float.hpp"
 #include "kvcrumb/ptx.cuh"
 
 namespace kvcrumb::conformance {
@@ -24,7 +26,10 @@ words emulated(wrapper w, words const& in) {
   }
   dim3 const one(1), warp(32);
   switch (w) {
-    case wrapper::mma: simt::launch(one, warp, 0, mma_kernel, in.data(), out.data(), items); break;
+    case wrapper::mma:
+    case wrapper::multiply:
+      simt::launch(one, warp, 0, mma_kernel, in.data(), out.data(), items, w == wrapper::mma);
+      break;
     case wrapper::transpose_8x8:
       simt::launch(one, warp, 0, transpose_kernel, in.data(), out.data(), items);
       break;

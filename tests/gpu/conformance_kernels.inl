@@ -8,6 +8,10 @@ KVCRUMB_DEVICE float float_of(std::uint32_t x) { return __builtin_bit_cast(float
 //! One item of an elementwise wrapper.
 KVCRUMB_DEVICE std::uint32_t apply(wrapper w, std::uint32_t const* in) {
   switch (w) {
+    case wrapper::to_float: return word_of(to_float(float16{static_cast<std::uint16_t>(in[0])}));
+    case wrapper::from_float: return from_float<float16>(float_of(in[0])).bits;
+    case wrapper::from_float_saturate: return from_float_saturate<float16>(float_of(in[0])).bits;
+    case wrapper::round_half_even: return word_of(round_half_even(float_of(in[0])));
     case wrapper::multiply_half2: return ptx::multiply_half2(in[0], in[1]);
     case wrapper::pack_half2: return ptx::pack_half2(float_of(in[0]), float_of(in[1]));
     case wrapper::low_half: return word_of(ptx::low_half(in[0]));
@@ -21,12 +25,16 @@ KVCRUMB_DEVICE std::uint32_t apply(wrapper w, std::uint32_t const* in) {
 }
 
 //! One warp; in and out as [item][lane][word].
-__global__ void mma_kernel(std::uint32_t const* in, std::uint32_t* out, int items) {
+__global__ void mma_kernel(std::uint32_t const* in, std::uint32_t* out, int items, bool accumulate) {
   int const lane = static_cast<int>(threadIdx.x);
   for (int i = 0; i < items; ++i) {
     std::uint32_t const* const x = in + 10 * (32 * i + lane);
     float c[4] = {float_of(x[6]), float_of(x[7]), float_of(x[8]), float_of(x[9])};
-    ptx::mma(c, x[0], x[1], x[2], x[3], x[4], x[5]);
+    if (accumulate) {
+      ptx::mma(c, x[0], x[1], x[2], x[3], x[4], x[5]);
+    } else {
+      ptx::multiply(c, x[0], x[1], x[2], x[3], x[4], x[5]);
+    }
     for (int j = 0; j < 4; ++j)
       out[4 * (32 * i + lane) + j] = word_of(c[j]);
   }

@@ -167,7 +167,7 @@ class decode {
       v.all_valid = v.all_valid && v.valid[i] == ~0u;
     int const position = w.tile_first + tile * tokens;  // of slot 0
     int const slots = w.slots - tile * tokens;          // beyond them lie slots that a shorter length hides
-    int const seen = a.window > 0 ? w.length - a.window + 1 : 0;  // from here on by the newest query
+    int const seen = a.window > 0 ? w.length - a.window : 0;  // first position that the newest query sees
     v.cut = slots < tokens || position + tokens - 1 > first_query || position < seen;
     if (v.cut) {
       load_columns(storage_.query.newest, v.last);
@@ -200,8 +200,10 @@ class decode {
     for (int n = 0; n < column_tiles; ++n) {
       KVCRUMB_UNROLL
       for (int i = 0; i < 4; ++i) {
-        see(state.bias[n][0][i]);
-        see(state.bias[n][1][i]);
+        if constexpr (blob::value::codec::bias != warp::bias_form::none) {
+          see(state.bias[n][0][i]);
+          see(state.bias[n][1][i]);
+        }
         KVCRUMB_UNROLL
         for (int p = 0; p < blob::dim_blocks; ++p)
           see(state.o[n][p][i]);

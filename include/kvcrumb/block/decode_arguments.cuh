@@ -45,8 +45,6 @@ struct decode_plan {
 
 //! Partial results: slot s has o[columns][head_dim], then max[columns] (log2 units), then sum[columns].
 struct partial_results {
-  float* data = nullptr;
-
   KVCRUMB_API static constexpr std::int64_t slot_floats(int columns, int head_dim) noexcept {
     return static_cast<std::int64_t>(columns) * (head_dim + 2);
   }
@@ -70,8 +68,10 @@ struct decode_arguments {
   int chunk_tiles = 0;                 //!< tiles of one part in the fixed split; 0: streams
   int grid_blocks = 0;                 //!< blocks of the decode grid
   decode_plan plan{};
-  float* partials = nullptr;        //!< slots of tiles
-  float* exact_partials = nullptr;  //!< [segments] slots of exact rows, or null when the cache has none
+  float* partials = nullptr;  //!< slots of tiles
+  //! [sequences][segments][2] slots: the exact rows, then the tiles if one block has all of them. Null when
+  //! the cache has no exact rows.
+  float* exact_partials = nullptr;
 
   KVCRUMB_API int ratio() const noexcept { return query_heads / cache.kv_heads; }
   KVCRUMB_API int rows() const noexcept { return ratio() * queries; }

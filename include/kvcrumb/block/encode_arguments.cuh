@@ -62,15 +62,10 @@ struct encode_arguments {
   }
 };
 
-//! Tokens that leave a tail of `tokens` rows; the rule of kv_cache.
-KVCRUMB_API constexpr int tokens_to_flush(window w, int tokens) noexcept {
-  return w.block > 0 && tokens - w.recent >= w.block ? (tokens - w.recent) / w.block * w.block : 0;
-}
-
 //! Where the tokens of a sequence go when all of them are encoded at once.
 KVCRUMB_API constexpr batch_cache::parts parts_of(batch_cache const& c, window w, int length) noexcept {
   int const sinks = length < c.sink_capacity ? length : c.sink_capacity;
-  int const slots = tokens_to_flush(w, length - sinks);
+  int const slots = w.to_encode(length - sinks);
   return {sinks, slots, length - sinks - slots};
 }
 

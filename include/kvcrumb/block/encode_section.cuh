@@ -10,6 +10,10 @@
 
 namespace kvcrumb::inline v0::block {
 
+//! Most dynamic shared memory that a block of an encode kernel asks for; sm_90 has 227 KiB, other targets
+//! less.
+inline constexpr int max_encode_shared = 224 << 10;
+
 //! Encodes one section with `Threads` threads; the bytes are those of composed::encode. Isolating: jobs may
 //! have flags. Groups of tokens lie wholly in a job.
 template <class Scheme, side Which, int HeadDim, int TileTokens, bool Isolating, int Threads>
@@ -32,7 +36,7 @@ class section_encoder {
     if (!channelwise && !groups::supported) return status::bad_group;
     if (head_span > 1 && !warp::order_free<codec_type> && (HeadDim & (HeadDim - 1)) != 0)
       return status::bad_group;
-    return shared_bytes(TileTokens) <= max_shared ? status::ok : status::bad_group;
+    return shared_bytes(TileTokens) <= max_encode_shared ? status::ok : status::bad_group;
   }
   //! Shared memory for jobs of at most `tokens` rows.
   static constexpr int shared_bytes(int tokens) noexcept {
@@ -77,7 +81,6 @@ class section_encoder {
   static constexpr int group = section::spec.group, planes = section::spec.planes;
   static constexpr int head_span = grouping::head_span(HeadDim);
   static constexpr bool has_work = warp::reads_work<codec_type>;
-  static constexpr int max_shared = 224 << 10;
   using groups = warp::row_groups<HeadDim, channelwise ? HeadDim : group>;
   using lanes = warp::row_lanes<HeadDim>;
 

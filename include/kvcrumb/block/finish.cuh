@@ -9,17 +9,21 @@
 namespace kvcrumb::inline v0::block {
 
 //! An un-normalized output row spread over a warp (lane l holds channels l, l + 32, ...), its maximum in log2
-//! units and the sum of its weights, both the same in all lanes. Starts empty.
+//! units and the sum of its weights, both the same in all lanes. Starts empty. Maxima ignore NaN: scores that
+//! are all NaN leave the maximum at -inf, but not an empty row, because their sum is NaN.
 template <int HeadDim>
 struct column_result {
   float o[HeadDim / 32] = {};
   float max = negative_infinity;
   float sum = 0.0f;
 
+  KVCRUMB_DEVICE static bool empty(float max, float sum) { return max == negative_infinity && sum == sum; }
+  KVCRUMB_DEVICE bool empty() const { return empty(max, sum); }
+
   //! Adds a row whose element i is get(i) with i = 32 e + lane.
   template <class Get>
   KVCRUMB_DEVICE void add(float other_max, float other_sum, int lane, Get get) {
-    if (other_max == negative_infinity) return;  // nothing was seen
+    if (empty(other_max, other_sum)) return;
     float const top = fmaxf(max, other_max);
     float const mine = max == negative_infinity ? 0.0f : ptx::exp2_approximate(max - top);
     float const theirs = ptx::exp2_approximate(other_max - top);
@@ -72,7 +76,7 @@ KVCRUMB_DEVICE void finish_column(Arguments const& a, typename Config::scheme_ty
     float const sink = a.sink_logits[query_head] * warp::log2_e;
     tiles.add(sink, 1.0f, lane, [](int) { return 0.0f; });
   }
-  bool const empty = tiles.max == negative_infinity;
+  bool const empty = tiles.empty();
   std::int64_t const index =
       (static_cast<std::int64_t>(sequence) * a.query_heads + query_head) * a.queries + token;
   constexpr float ln_2 = 0.69314718055994531f;

@@ -89,19 +89,21 @@ struct indexed_token {
   }
 };
 
-//! Score of one row, summed over the kv heads [head, end) that decide together.
+//! Score of one row, summed over the kv heads [head, end) that decide together. Infinity where that is NaN,
+//! so that scores have an order: such a token is the last that is chosen.
 template <int HeadDim, class Isolation, class Rows>
 KVCRUMB_DEVICE float joint_score(Isolation const& isolate, Rows const& keys, int head, int end, int row,
                                  int lane) {
   auto const add = [](float a, float b) { return add_rn(a, b); };
-  if (end - head == 1)
-    return warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(head, row), lane),
-                                    lane);
+  auto const of = [&](int h) {
+    return warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(h, row), lane), lane);
+  };
   warp::tree_accumulator<float, 17> sum;
-  for (int h = head; h < end; ++h)
-    sum.add(warp::score_row<HeadDim>(isolate.measure, warp::load_row<HeadDim>(keys.row(h, row), lane), lane),
-            add);
-  return sum.total(add);
+  float score = end - head == 1 ? of(head) : 0.0f;
+  for (int h = head; end - head > 1 && h < end; ++h)
+    sum.add(of(h), add);
+  if (end - head > 1) score = sum.total(add);
+  return is_nan_bits(score) ? float_from_bits(0x7F800000u) : score;
 }
 
 //! Lets rows [begin, begin + count) compete with the pool of kv heads [head, end): moves those that enter,

@@ -75,7 +75,7 @@ class kv_cache {
     if constexpr (Scheme::isolation_type::how == selection::smallest) {
       std::int64_t const capacity = scheme_.isolate.sink_tokens(),
                          sinks = capacity < count ? capacity : count;
-      outliers_.preselect(scheme_.isolate, keys, sinks, tokens_to_encode(count - sinks));
+      outliers_.preselect(scheme_.isolate, keys, sinks, scheme_.flush.to_encode(count - sinks));
     }
     push(keys, values, count, tracer);
     outliers_.preselected.clear();
@@ -255,13 +255,6 @@ class kv_cache {
     std::vector<std::uint8_t> isolated(static_cast<std::size_t>(config().kv_heads * n), 0);
     outliers_.choose(scheme_.isolate, {position, begin, n, isolated.data()}, tail_);
     tiles_.encode(scheme_, slot, tail_, begin, isolated, position, tracer);
-  }
-
-  //! How many of `count` tokens behind the sinks leave the tail when they are appended at once.
-  std::int64_t tokens_to_encode(std::int64_t count) const noexcept {
-    window const w = scheme_.flush;
-    bool const enough = w.block > 0 && count >= static_cast<std::int64_t>(w.recent) + w.block;
-    return enough ? (count - w.recent) / w.block * w.block : 0;
   }
 
   Scheme scheme_{};

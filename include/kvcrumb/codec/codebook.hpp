@@ -60,7 +60,7 @@ struct codebook {
   KVCRUMB_API unsigned encode(float x, group_params const& p) const noexcept {
     return table.nearest(is_positive_bits(p.value[0]) ? div_rn(x, p.value[0]) : 0.0f);
   }
-  KVCRUMB_API float unit(unsigned code) const noexcept { return table.level(code); }
+  KVCRUMB_API constexpr float unit(unsigned code) const noexcept { return table.level(code); }
   KVCRUMB_API linear_params linear(group_params const& p) const noexcept { return {p.value[0], 0.0f}; }
 };
 

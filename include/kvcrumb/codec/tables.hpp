@@ -33,7 +33,7 @@ KVCRUMB_API unsigned count_below(float const (&thresholds)[N], float x) noexcept
 struct nf4_table {
   static constexpr char const* name = "nf4";
   static constexpr int bits = 4;
-  KVCRUMB_API float level(unsigned code) const noexcept {
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept {
     constexpr float levels[16] = {-1.0f,
                                   -0.6961928009986877f,
                                   -0.5250730514526367f,
@@ -67,7 +67,7 @@ struct nf4_table {
 struct nf3_table {
   static constexpr char const* name = "nf3";
   static constexpr int bits = 3;
-  KVCRUMB_API float level(unsigned code) const noexcept {
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept {
     constexpr float levels[8] = {-1.0f,       -0.47862916f, -0.21714182f, 0.0f,
                                  0.16093017f, 0.3379152f,   0.562617f,    1.0f};
     return levels[code];
@@ -84,7 +84,7 @@ struct nf3_table {
 struct nf2_table {
   static constexpr char const* name = "nf2";
   static constexpr int bits = 2;
-  KVCRUMB_API float level(unsigned code) const noexcept {
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept {
     constexpr float levels[4] = {-1.0f, 0.0f, 0.3379152f, 1.0f};
     return levels[code];
   }
@@ -106,7 +106,7 @@ struct lloyd_max_table {
                                                   : "lloyd4";
   static constexpr int bits = Bits;
 
-  KVCRUMB_API float level(unsigned code) const noexcept {
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept {
     constexpr int half = 1 << (Bits - 1);
     int const i = static_cast<int>(code) - half;
     return i >= 0 ? positive(i) : -positive(-1 - i);
@@ -115,15 +115,16 @@ struct lloyd_max_table {
     constexpr int half = 1 << (Bits - 1);
     bool const negative = x < 0.0f;
     float const magnitude = negative ? -x : x;
+    constexpr thresholds middle{};
     int i = 0;
-    while (i < half - 1 && magnitude > bound(i))
-      ++i;
+    for (int j = 0; j < half - 1; ++j)
+      i += magnitude > middle.value[j] ? 1 : 0;
     return static_cast<unsigned>(negative ? half - 1 - i : half + i);
   }
   KVCRUMB_API float max_level() const noexcept { return positive((1 << (Bits - 1)) - 1); }
 
  private:
-  KVCRUMB_API static float positive(int i) noexcept {
+  KVCRUMB_API static constexpr float positive(int i) noexcept {
     constexpr float one[1] = {0.7978845608f};
     constexpr float two[2] = {0.4527800346f, 1.5104176087f};
     constexpr float three[4] = {0.2450941773f, 0.7560052489f, 1.3439092613f, 2.1519457917f};
@@ -134,9 +135,14 @@ struct lloyd_max_table {
     if constexpr (Bits == 3) return three[i];
     if constexpr (Bits == 4) return four[i];
   }
-  KVCRUMB_API static float bound(int i) noexcept {
-    return mul_rn(0.5f, add_rn(positive(i), positive(i + 1)));
-  }
+  //! The middles between neighbouring levels.
+  struct thresholds {
+    float value[1 << (Bits - 1)] = {};
+    constexpr thresholds() noexcept {
+      for (int i = 0; i + 1 < 1 << (Bits - 1); ++i)
+        value[i] = mul_rn(0.5f, add_rn(positive(i), positive(i + 1)));
+    }
+  };
 };
 
 //! E2M1 (OCP MX, NVFP4): code = sign << 3 | magnitude index, magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6; ties go
@@ -144,7 +150,7 @@ struct lloyd_max_table {
 struct e2m1_table {
   static constexpr char const* name = "e2m1";
   static constexpr int bits = 4;
-  KVCRUMB_API float level(unsigned code) const noexcept {
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept {
     constexpr float magnitudes[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
     float const m = magnitudes[code & 7u];
     return (code & 8u) != 0 ? -m : m;
@@ -187,7 +193,7 @@ struct user_table {
       ok = ok && is_finite_bits(levels[i]) && levels[i] > levels[i - 1];
     return ok && max_level() > 0.0f;
   }
-  KVCRUMB_API float level(unsigned code) const noexcept { return levels[code]; }
+  KVCRUMB_API constexpr float level(unsigned code) const noexcept { return levels[code]; }
   KVCRUMB_API unsigned nearest(float x) const noexcept {
     unsigned code = 0;
     for (int i = 0; i + 1 < (1 << Bits); ++i) {

@@ -7,23 +7,34 @@
 
 namespace kvcrumb::inline v0::device {
 
-//! New tokens of every sequence. `cache.tokens` counts them already: the first new position is tokens - count.
+//! Bytes of workspace of append(). The caller zeroes them once; every append leaves them zero.
+inline std::int64_t append_workspace(batch_cache const& cache) noexcept {
+  return 4 * std::int64_t{cache.sequences};
+}
+
+//! New tokens of every sequence. `cache.tokens` counts them already: the first new position is tokens -
+//! count.
 template <class Input>
 struct append_request {
   batch_cache cache{};
   //! row(sequence, kv head, new token), float16, bfloat16 or float; multiples of 16 bytes.
   batch_rows<Input const> keys{}, values{};
-  int count = 1;                         //!< new tokens of each sequence, at least 1
-  std::int32_t const* counts = nullptr;  //!< [sequences] or null: their numbers; at most `count`, below 1: none
+  int count = 1;  //!< new tokens of each sequence, at least 1
+  std::int32_t const* counts =
+      nullptr;  //!< [sequences] or null: their numbers; at most `count`, below 1: none
+  //! [sequences] or null: token at which the new rows of each sequence begin (query_start_loc of packed
+  //! batches; then stride_sequence is 0).
+  std::int64_t const* first_row = nullptr;
 };
 
 //! Appends compiled for one scheme, head size, tile and input type.
 //!
-//! append() writes the rows into sinks and tail, and as soon as the tail holds recent + block tokens encodes the
-//! oldest `block` (token pools: by the streaming rule first) and moves `encoded` on, all on the device: bytes equal
-//! those of kv_cache::append for any chunking. The tail needs recent + block + count - 1 rows. Row-independent
-//! schemes with window {0, 1} do without tail and `encoded`. Grid and arguments do not depend on lengths, so that
-//! steps can be captured in a graph.
+//! append() writes the rows into sinks and tail, and as soon as the tail holds recent + block tokens encodes
+//! the oldest `block` (token pools: by the streaming rule first) and moves `encoded` on, all on the device:
+//! bytes equal those of kv_cache::append for any chunking. The tail needs recent + block + count - 1 rows
+//! (with block 0, which encodes nothing, as many as the longest sequence has behind its sinks: no check can
+//! know that). Row-independent schemes with window {0, 1} do without tail and `encoded`. Grid and arguments
+//! do not depend on lengths, so that steps can be captured in a graph.
 //!
 //! Rollback: lower tokens[sequence]; nothing else is needed as long as the dropped tokens are in the tail.
 //! truncate() lets row-independent schemes drop encoded tokens as well; it is called after lowering.
@@ -43,22 +54,25 @@ class appender {
     if (status const s = detail::check_cache<config>(scheme, r.cache, r.count); s != status::ok) return s;
     if (r.cache.sequences == 0) return status::ok;
     if (detail::grid_of(r.cache.sequences, r.cache.kv_heads, 1) == 0) return status::size_overflow;
-    if (shared_bytes(scheme, r.cache, r.count) > max_shared) return status::bad_window;
-    if (status const s = detail::check_input(r.keys, HeadDim, r.cache.kv_heads, r.count); s != status::ok) return s;
-    return detail::check_input(r.values, HeadDim, r.cache.kv_heads, r.count);
+    if (shared_bytes(scheme, r.cache, r.count) > block::max_encode_shared) return status::bad_window;
+    bool const packed = r.first_row != nullptr;
+    if (status const s = detail::check_input(r.keys, r.cache, packed, r.count); s != status::ok) return s;
+    return detail::check_input(r.values, r.cache, packed, r.count);
   }
 
-  //! Bytes of workspace. The caller zeroes them once; every append leaves them zero.
-  static std::int64_t workspace(batch_cache const& c) noexcept { return 4 * std::int64_t{c.sequences}; }
+  //! As append_workspace().
+  static std::int64_t workspace(batch_cache const& c) noexcept { return append_workspace(c); }
 
-  //! Enqueues one kernel: one block for each kv head (for heads that share groups or a pool) of each sequence.
+  //! Enqueues one kernel: one block for each kv head (for heads that share groups or a pool) of each
+  //! sequence.
   [[nodiscard]] static cudaError_t append(Scheme const& scheme, request_type const& r, void* workspace,
                                           std::int64_t bytes, cudaStream_t stream = nullptr) noexcept {
     if (check(scheme, r) != status::ok) return cudaErrorInvalidValue;
     batch_cache const& c = r.cache;
     if (c.sequences == 0) return cudaSuccess;
     bool const tickets = c.encoded != nullptr;
-    if (tickets && (workspace == nullptr || !detail::aligned(workspace, 16) || bytes < appender::workspace(c)))
+    if (tickets &&
+        (workspace == nullptr || !detail::aligned(workspace, 16) || bytes < appender::workspace(c)))
       return cudaErrorInvalidValue;
     arguments a;
     a.cache = c;
@@ -67,6 +81,7 @@ class appender {
     a.flush = scheme.flush;
     a.count = r.count;
     a.counts = r.counts;
+    a.first_row = r.first_row;
     a.tickets = static_cast<std::uint32_t*>(workspace);
     a.heads_per_block = heads_per_block(scheme, c);
     a.chunk_tokens = chunk_tokens(scheme, r.count);
@@ -74,9 +89,19 @@ class appender {
       return cudaErrorInvalidValue;
     } else {
       return launch(kernel::append_kernel<config>, dim3(detail::grid_of(c.sequences, a.units(), 1)),
-                    dim3(config::threads), static_cast<std::size_t>(shared_bytes(scheme, c, r.count)), stream, a,
-                    scheme);
+                    dim3(config::threads),
+                    {static_cast<std::size_t>(shared_bytes(scheme, c, r.count)),
+                     static_cast<std::size_t>(shared_bytes(scheme, c, TileTokens))},
+                    stream, a, scheme);
     }
+  }
+
+  //! The checks of truncate().
+  static status check_truncate(Scheme const& scheme, batch_cache const& c) noexcept {
+    if (!Scheme::row_independent) return status::not_in_tail;
+    if (status const s = detail::check_cache<config>(scheme, c, 0); s != status::ok) return s;
+    bool const fits = c.sequences == 0 || detail::grid_of(c.sequences, c.kv_heads, 1) != 0;
+    return fits ? status::ok : status::size_overflow;
   }
 
   //! After tokens[sequence] was lowered below encoded tokens: clears their slots and mask bits in the tile in
@@ -84,14 +109,12 @@ class appender {
   //! beyond the length and lowers `encoded`. Row-independent schemes only.
   [[nodiscard]] static cudaError_t truncate(Scheme const& scheme, batch_cache const& c,
                                             cudaStream_t stream = nullptr) noexcept {
-    if (!Scheme::row_independent || detail::check_cache<config>(scheme, c, 0) != status::ok)
-      return cudaErrorInvalidValue;
+    if (check_truncate(scheme, c) != status::ok) return cudaErrorInvalidValue;
     if (c.sequences == 0) return cudaSuccess;
     if constexpr (!Scheme::row_independent || supports() != status::ok) {
       return cudaErrorInvalidValue;
     } else {
       unsigned const grid = detail::grid_of(c.sequences, c.kv_heads, 1);
-      if (grid == 0) return cudaErrorInvalidValue;
       arguments a;
       a.cache = c;
       cudaError_t const e =
@@ -103,8 +126,6 @@ class appender {
   }
 
  private:
-  static constexpr int max_shared = 224 << 10;
-
   //! Rows that are encoded at once: whole groups, at most a tile.
   static int chunk_tokens(Scheme const& scheme, int count) noexcept {
     if (scheme.flush.block == 0) return Scheme::append_tokens;
@@ -112,25 +133,25 @@ class appender {
     return block < TileTokens ? block : TileTokens;
   }
   static int heads_per_block(Scheme const& scheme, batch_cache const& c) noexcept {
-    if (scheme.isolate.pool_capacity() > 0 && scheme.isolate.scope() == pool_scope::per_layer) return c.kv_heads;
+    if (scheme.isolate.pool_capacity() > 0 && scheme.isolate.scope() == pool_scope::per_layer)
+      return c.kv_heads;
     return config::head_span < c.kv_heads ? config::head_span : c.kv_heads;
   }
   static std::int64_t shared_bytes(Scheme const& scheme, batch_cache const& c, int count) noexcept {
     std::int64_t const flags =
-        config::isolating ? 4 * (std::int64_t{heads_per_block(scheme, c)} * block::row_flags::words + max_tile_tokens)
-                          : 0;
+        config::isolating
+            ? 4 * (std::int64_t{heads_per_block(scheme, c)} * block::row_flags::words + max_tile_tokens)
+            : 0;
     return flags + config::shared_bytes(chunk_tokens(scheme, count));
   }
 };
 
-//! Bytes of workspace of append(); the caller zeroes them once.
-inline std::int64_t append_workspace(batch_cache const& cache) noexcept { return 4 * std::int64_t{cache.sequences}; }
-
 //! appender::append for a shape that is known at run time only: compiles kernels for all of them.
 template <class Scheme, class Input>
 [[nodiscard]] cudaError_t append(Scheme const& scheme, batch_cache const& cache, batch_rows<Input const> keys,
-                                 batch_rows<Input const> values, int count, std::int32_t const* counts, void* workspace,
-                                 std::int64_t workspace_bytes, cudaStream_t stream = nullptr) noexcept {
+                                 batch_rows<Input const> values, int count, std::int32_t const* counts,
+                                 void* workspace, std::int64_t workspace_bytes,
+                                 cudaStream_t stream = nullptr) noexcept {
   return detail::with_shape<Scheme, Input>(cache.shape, cudaErrorInvalidValue, [&](auto config) {
     using type = typename decltype(config)::type;
     return appender<Scheme, type::head_dim, type::tile_tokens, Input>::append(

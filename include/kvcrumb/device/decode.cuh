@@ -32,7 +32,9 @@ struct decode_request {
   batch_cache cache{};
   batch_rows<Query const> q{};  //!< row(sequence, query head, query token); head h reads kv head h / ratio
   batch_rows<Output> o{};       //!< likewise; 0 where nothing is visible
-  float* lse = nullptr;  //!< [sequences][query_heads][queries], natural log; -inf where nothing is visible
+  //! [sequences][query_heads][queries] or null, natural log, sink logits included; -inf where nothing is
+  //! visible. Parts that are merged later leave the sink logits to one of them.
+  float* lse = nullptr;
   //! [sequences][query_heads][queries][2] or null: maximum and sum of exp(logit - maximum). Then o (float) is
   //! left un-normalized: sum of exp(logit - maximum) v. For cascades that merge partial results themselves.
   float* states = nullptr;
@@ -46,10 +48,11 @@ struct decode_request {
 //! cache; schemes with more than two groups per vector and tile have no registers for it.
 //!
 //! `check` says why a request is refused, `workspace` how many bytes it needs, `plan` finds the split on the
-//! device and `run` computes. One plan serves all layers of a step, whose lengths are equal; it reads
-//! `encoded`, so it comes behind the first append that may encode. Work is enqueued in `stream` and can be
-//! captured in a graph: lengths, page lists and the split are read on the device. plan() and run() must agree
-//! in everything but pointers to data.
+//! device and `run` computes; these three return cudaErrorInvalidValue for what `check` refuses and for a
+//! workspace that is null, misaligned (16 bytes) or too small, else what the runtime says. One plan serves
+//! all layers of a step, whose lengths are equal; it reads `encoded`, so it comes behind the first append
+//! that may encode. Work is enqueued in `stream` and can be captured in a graph: lengths, page lists and the
+//! split are read on the device. plan() and run() must agree in everything but pointers to data.
 template <class Scheme, int HeadDim, int TileTokens, class Query, class Output, int ColumnTiles = 1>
 class decoder {
  public:
@@ -79,27 +82,20 @@ class decoder {
     if constexpr (supports() != status::ok) return supports();
     if (c.shape.head_dim != HeadDim) return status::bad_head_dim;
     if (c.shape.tile_tokens != TileTokens) return status::bad_tile_tokens;
-    if (c.sequences < 0 || c.kv_heads < 1 || r.query_heads < 1 || r.query_heads % c.kv_heads != 0 ||
-        r.queries < 1 || r.queries > 8) {
-      return status::bad_shape;
-    }
+    if (status const s = check_sizes(r); s != status::ok) return s;
     if (status const s = scheme.supports(c.shape, c.kv_heads); s != status::ok) return s;
     decode_options const& o = r.options;
     if (!is_finite_bits(o.softmax_scale) || o.softmax_scale < 0.0f || !is_finite_bits(o.soft_cap) ||
         o.soft_cap < 0.0f) {
       return status::out_of_range;
     }
-    if (o.window < 0 || o.tiles_per_part < 0 || o.blocks < 0) return status::bad_window;
-    if (o.tiles_per_part > 0 && o.max_tokens <= 0) return status::bad_window;
     if (r.states != nullptr && !std::same_as<Output, float>) return status::out_of_range;
     if (c.sequences == 0) return status::ok;
-    if (static_cast<std::int64_t>(c.sequences) * c.kv_heads * r.query_heads * r.queries > (1 << 30)) {
-      return status::size_overflow;
-    }
-    if (c.tokens == nullptr && (c.pages.indptr == nullptr || c.pages.last_page_len == nullptr)) {
+    if (status const s = detail::check_pages(c.pages, c.sequences); s != status::ok) return s;
+    if (c.tokens == nullptr && (c.pages.last_page_len == nullptr || c.sink_capacity > 0 ||
+                                c.tail_capacity > 0 || c.encoded != nullptr)) {
       return status::null_pointer;
     }
-    if (c.pages.indptr != nullptr && c.pages.table == nullptr) return status::null_pointer;
     using blob = typename config::blob;
     if (status const s =
             detail::check_sections(c.keys, blob::key::code_bytes + blob::key::param_bytes, c.kv_heads);
@@ -116,30 +112,33 @@ class decoder {
     if (c.sink_capacity < 0 || c.tail_capacity < 0) return status::bad_window;
     if (c.encoded != nullptr && c.tail_capacity == 0) return status::bad_window;
     if (c.sink_capacity > 0) {
-      if (status const s = detail::check_exact(c.sink_keys, HeadDim); s != status::ok) return s;
-      if (status const s = detail::check_exact(c.sink_values, HeadDim); s != status::ok) return s;
+      if (status const s = detail::check_exact(c.sink_keys, c); s != status::ok) return s;
+      if (status const s = detail::check_exact(c.sink_values, c); s != status::ok) return s;
     }
     if (c.tail_capacity > 0) {
-      if (status const s = detail::check_exact(c.tail_keys, HeadDim); s != status::ok) return s;
-      if (status const s = detail::check_exact(c.tail_values, HeadDim); s != status::ok) return s;
+      if (status const s = detail::check_exact(c.tail_keys, c); s != status::ok) return s;
+      if (status const s = detail::check_exact(c.tail_values, c); s != status::ok) return s;
     }
-    if (status const s = detail::check_isolated(c.pool, HeadDim); s != status::ok) return s;
-    if (status const s = detail::check_isolated(c.aux, HeadDim); s != status::ok) return s;
-    if (status const s = detail::check_rows(r.q, HeadDim, r.query_heads, r.queries); s != status::ok)
+    if (status const s = detail::check_isolated(c.pool, c); s != status::ok) return s;
+    if (status const s = detail::check_isolated(c.aux, c); s != status::ok) return s;
+    if (status const s = detail::check_rows(r.q, HeadDim, c.sequences, r.query_heads, r.queries);
+        s != status::ok)
       return s;
-    return detail::check_rows(r.o, HeadDim, r.query_heads, r.queries);
+    return detail::check_rows(r.o, HeadDim, c.sequences, r.query_heads, r.queries);
   }
 
   //! Bytes of workspace that plan() and run() need. Asks the device for its size unless options.blocks is
-  //! given.
+  //! given. Looks at shapes and options only: pointers may still be null, but those that say whether the
+  //! cache has pools, sinks and tail must be set (their capacities).
   [[nodiscard]] static cudaError_t workspace(request_type const& r, std::int64_t& bytes) noexcept {
+    if (check_sizes(r) != status::ok) return cudaErrorInvalidValue;
     arguments a = arguments_of(r);
     if (cudaError_t const e = grid_blocks(a); e != cudaSuccess) return e;
     bytes = place(a, r, nullptr);
     return cudaSuccess;
   }
 
-  //! Finds out on the device where each block begins. Reads lengths and page lists only.
+  //! Finds out on the device where each block begins. Reads lengths, `encoded` and page lists only.
   [[nodiscard]] static cudaError_t plan(Scheme const& scheme, request_type const& r, void* workspace,
                                         std::int64_t bytes, cudaStream_t stream = nullptr) noexcept {
     arguments a;
@@ -162,9 +161,12 @@ class decoder {
     cudaError_t const e = enqueue(kernel::decode_kernel<config, arguments>, grid, threads,
                                   block::decode<config>::dynamic_bytes, stream, a, scheme);
     if (e != cudaSuccess) return e;
+    // One block for each query row, unless that is more than a device holds at once: most of so many segments
+    // have nothing to join.
     int const columns = a.rows() < config::columns ? a.rows() : config::columns;
-    dim3 const rows(static_cast<unsigned>(r.cache.sequences * a.segments(config::columns)),
-                    static_cast<unsigned>(columns));
+    int const segments = r.cache.sequences * a.segments(config::columns);
+    dim3 const rows(static_cast<unsigned>(segments),
+                    segments * columns <= 1024 ? static_cast<unsigned>(columns) : 1u);
     return enqueue(kernel::combine_kernel<config, arguments>, rows, threads, std::size_t{0}, stream, a,
                    scheme);
   }
@@ -177,6 +179,28 @@ class decoder {
   }
 
  private:
+  static constexpr int longest =
+      1 << 30;  //!< tokens of a sequence and a window, so that sums do not overflow
+
+  static constexpr int ceil_div(int a, int b) noexcept { return a / b + (a % b != 0 ? 1 : 0); }
+
+  //! What the size of the workspace depends on.
+  static status check_sizes(request_type const& r) noexcept {
+    batch_cache const& c = r.cache;
+    if (c.sequences < 0 || c.kv_heads < 1 || r.query_heads < 1 || r.query_heads % c.kv_heads != 0 ||
+        r.queries < 1 || r.queries > 8) {
+      return status::bad_shape;
+    }
+    decode_options const& o = r.options;
+    if (o.window < 0 || o.tiles_per_part < 0 || o.blocks < 0 || o.max_tokens < 0) return status::bad_window;
+    if (o.tiles_per_part > 0 && o.max_tokens == 0) return status::bad_window;
+    if (o.max_tokens > longest) return status::size_overflow;
+    if (static_cast<std::int64_t>(c.sequences) * c.kv_heads * r.query_heads * r.queries > (1 << 30)) {
+      return status::size_overflow;
+    }
+    return status::ok;
+  }
+
   static arguments arguments_of(request_type const& r) noexcept {
     arguments a;
     a.cache = r.cache;
@@ -189,9 +213,11 @@ class decoder {
     float const scale = r.options.softmax_scale;
     a.scale = (scale > 0.0f ? scale : 1.0f / sqrt_rn(static_cast<float>(HeadDim))) * warp::log2_e;
     a.soft_cap = r.options.soft_cap;
-    a.window = r.options.window;
+    a.window = r.options.window < longest ? r.options.window : longest;
     a.sink_logits = r.options.sink_logits;
-    a.chunk_tiles = r.options.tiles_per_part;
+    int const tiles = ceil_div(r.options.max_tokens, TileTokens);
+    a.chunk_tiles = r.options.tiles_per_part < tiles ? r.options.tiles_per_part : tiles;
+    if (r.options.tiles_per_part > 0 && a.chunk_tiles < 1) a.chunk_tiles = 1;
     a.grid_blocks = r.options.blocks;
     return a;
   }
@@ -225,15 +251,13 @@ class decoder {
     };
     std::int64_t const segments = static_cast<std::int64_t>(r.cache.sequences) * a.segments(config::columns);
     std::int64_t const slot = 4 * block::partial_results::slot_floats(config::columns, HeadDim);
-    a.plan.prefix = reinterpret_cast<std::int64_t*>(take(8 * (r.cache.sequences + 1)));
+    a.plan.prefix = reinterpret_cast<std::int64_t*>(take(8 * (std::int64_t{r.cache.sequences} + 1)));
     a.plan.starts = reinterpret_cast<block::work_start*>(
         take(static_cast<std::int64_t>(sizeof(block::work_start)) * a.grid_blocks));
     a.plan.blocks = reinterpret_cast<std::int32_t*>(take(4));
-    std::int64_t slots = 2 * a.grid_blocks;
+    std::int64_t slots = 2 * std::int64_t{a.grid_blocks};
     if (a.chunk_tiles > 0) {
-      std::int64_t const tiles =
-          (static_cast<std::int64_t>(r.options.max_tokens) + TileTokens - 1) / TileTokens;
-      slots = segments * ((tiles + a.chunk_tiles - 1) / a.chunk_tiles + 1);
+      slots = segments * (ceil_div(ceil_div(r.options.max_tokens, TileTokens), a.chunk_tiles) + 1);
     }
     a.partials = reinterpret_cast<float*>(take(slots * slot));
     a.exact_partials = nullptr;
@@ -247,6 +271,7 @@ class decoder {
                              arguments& a) noexcept {
     if (check(scheme, r) != status::ok) return cudaErrorInvalidValue;
     a = arguments_of(r);
+    if (r.cache.sequences == 0) return cudaSuccess;
     if (cudaError_t const e = grid_blocks(a); e != cudaSuccess) return e;
     if (workspace == nullptr || !detail::aligned(workspace, 16)) return cudaErrorInvalidValue;
     return place(a, r, static_cast<std::byte*>(workspace)) > bytes ? cudaErrorInvalidValue : cudaSuccess;

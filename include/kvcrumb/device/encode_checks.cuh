@@ -8,10 +8,10 @@
 
 namespace kvcrumb::inline v0::device {
 
-//! Whether encode kernels exist for a scheme in a shape, or what stands in the way: bad_bits (another layout than
-//! fragment, or a width that it does not hold), unknown_scheme (a transform, codec, score or isolation policy that
-//! kernels do not know), bad_group (groups of channels that are no power of two, or too many parameters for shared
-//! memory), bad_head_dim.
+//! Whether encode kernels exist for a scheme in a shape, or what stands in the way: bad_bits (another layout
+//! than fragment, or a width that it does not hold), unknown_scheme (a transform, codec, score or isolation
+//! policy that kernels do not know), bad_tile_tokens (tiles that do not hold whole append units), bad_group
+//! (groups of channels that are no power of two, or too many parameters for shared memory), bad_head_dim.
 template <class Config>
 constexpr status can_encode() noexcept {
   if (!block::can_isolate<typename Config::scheme_type::isolation_type>) return status::unknown_scheme;
@@ -22,23 +22,27 @@ constexpr status can_encode() noexcept {
 
 namespace detail {
 
-//! Input rows, read 16 bytes at a time. The stride of sequences may be 0 (rows one after the other).
+//! Input rows, read 16 bytes at a time. `packed`: rows of a sequence begin where a list says, so that rows of
+//! different sequences need no stride.
 template <class T>
-status check_input(batch_rows<T> const& r, int head_dim, int heads, std::int64_t tokens) noexcept {
+status check_input(batch_rows<T> const& r, batch_cache const& c, bool packed, int tokens) noexcept {
   if (tokens <= 0) return status::ok;
-  if (status const s = check_rows(r, head_dim, heads, tokens > 1 ? 2 : 1); s != status::ok) return s;
+  int const sequences = packed ? 1 : c.sequences, several = packed || tokens > 1 ? 2 : 1;
+  if (status const s = check_rows(r, c.shape.head_dim, sequences, c.kv_heads, several); s != status::ok)
+    return s;
   std::int64_t const n = 16 / static_cast<std::int64_t>(sizeof(T));
   bool const strides = r.stride_sequence % n == 0 && r.stride_head % n == 0 && r.stride_token % n == 0;
   return aligned(r.data, 16) && strides ? status::ok : status::misaligned;
 }
 
-inline status check_pool(batch_isolated const& p, int capacity, int head_dim) noexcept {
+inline status check_pool(batch_isolated const& p, int capacity, batch_cache const& c) noexcept {
   if (p.capacity != capacity) return status::bad_window;
   if (capacity > 0 && p.scores == nullptr) return status::null_pointer;
-  return check_isolated(p, head_dim);
+  return check_isolated(p, c);
 }
 
-//! A cache that encode kernels may write. `new_tokens`: rows that are written to the tail before it is flushed.
+//! A cache that encode kernels may write. `new_tokens`: rows that are written to the tail before it is
+//! flushed.
 template <class Config>
 status check_cache(typename Config::scheme_type const& scheme, batch_cache const& c,
                    std::int64_t new_tokens) noexcept {
@@ -49,18 +53,20 @@ status check_cache(typename Config::scheme_type const& scheme, batch_cache const
   if (status const s = scheme.supports(c.shape, c.kv_heads); s != status::ok) return s;
   if (c.sequences == 0) return status::ok;
   if (c.tokens == nullptr) return status::null_pointer;
-  if (c.pages.indptr != nullptr && c.pages.table == nullptr) return status::null_pointer;
-  if (status const s = check_sections(c.keys, Config::key::section::section_bytes, c.kv_heads); s != status::ok)
+  if (status const s = check_pages(c.pages, c.sequences); s != status::ok) return s;
+  if (status const s = check_sections(c.keys, Config::key::section::section_bytes, c.kv_heads);
+      s != status::ok)
     return s;
   if (status const s = check_sections(c.values, Config::value::section::section_bytes, c.kv_heads);
       s != status::ok) {
     return s;
   }
-  if (status const s = check_sections(c.masks, Config::tile_tokens / 8, c.kv_heads); s != status::ok) return s;
+  if (status const s = check_sections(c.masks, Config::tile_tokens / 8, c.kv_heads); s != status::ok)
+    return s;
   if (c.sink_capacity != scheme.isolate.sink_tokens()) return status::bad_window;
   if (c.sink_capacity > 0) {
-    if (status const s = check_exact(c.sink_keys, Config::head_dim); s != status::ok) return s;
-    if (status const s = check_exact(c.sink_values, Config::head_dim); s != status::ok) return s;
+    if (status const s = check_exact(c.sink_keys, c); s != status::ok) return s;
+    if (status const s = check_exact(c.sink_values, c); s != status::ok) return s;
   }
   window const w = scheme.flush;
   if (c.encoded == nullptr) {
@@ -68,12 +74,11 @@ status check_cache(typename Config::scheme_type const& scheme, batch_cache const
   } else {
     std::int64_t const least = std::int64_t{w.recent} + w.block + new_tokens - 1;
     if (c.tail_capacity < 1 || c.tail_capacity < least) return status::bad_window;
-    if (status const s = check_exact(c.tail_keys, Config::head_dim); s != status::ok) return s;
-    if (status const s = check_exact(c.tail_values, Config::head_dim); s != status::ok) return s;
+    if (status const s = check_exact(c.tail_keys, c); s != status::ok) return s;
+    if (status const s = check_exact(c.tail_values, c); s != status::ok) return s;
   }
-  if (status const s = check_pool(c.pool, scheme.isolate.pool_capacity(), Config::head_dim); s != status::ok)
-    return s;
-  return check_pool(c.aux, scheme.isolate.aux_capacity(), Config::head_dim);
+  if (status const s = check_pool(c.pool, scheme.isolate.pool_capacity(), c); s != status::ok) return s;
+  return check_pool(c.aux, scheme.isolate.aux_capacity(), c);
 }
 
 //! A grid of this many blocks, or 0 where there are too many.
@@ -83,7 +88,8 @@ constexpr unsigned grid_of(std::int64_t a, std::int64_t b, std::int64_t c) noexc
   return static_cast<unsigned>(a * b * c);
 }
 
-//! Calls f(std::type_identity<encode_config>) for the config of a runtime shape; `otherwise` where there is none.
+//! Calls f(std::type_identity<encode_config>) for the config of a runtime shape; `otherwise` where there is
+//! none.
 template <class Scheme, class Input, class Result, class F>
 Result with_shape(tile_shape shape, Result otherwise, F f) {
   auto const with_dim = [&]<int HeadDim>(std::integral_constant<int, HeadDim>) {

@@ -12,13 +12,31 @@ namespace kvcrumb::inline v0::device {
 //! sm_90). Such a kernel calls ptx::wait_for_dependencies() before it reads or writes anything of the others.
 enum class dependency : std::uint8_t { full, programmatic };
 
-//! Launches kernel(args...) in `stream`; never synchronizes. Dynamic shared memory beyond 48 KB is asked for.
+//! Dynamic shared memory of a launch, and the most that any launch of the kernel uses: that much is allowed
+//! at once, so that threads which launch the same kernel do not take it from each other.
+struct dynamic_shared {
+  std::size_t bytes, most;
+
+  constexpr dynamic_shared(std::size_t n) noexcept : bytes(n), most(n) {}
+  constexpr dynamic_shared(std::size_t n, std::size_t largest) noexcept : bytes(n), most(largest) {}
+};
+
+//! Launches kernel(args...) in `stream`; never synchronizes. Asks for much shared memory where that is needed
+//! (beyond 48 KB, of which static shared memory is a part).
 template <dependency Dependency = dependency::full, class... P>
-[[nodiscard]] cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
+[[nodiscard]] cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, dynamic_shared shared,
                                  cudaStream_t stream, std::type_identity_t<P>... args) {
-  if (shared_bytes > std::size_t{48} << 10) {
-    cudaError_t const e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                               static_cast<int>(shared_bytes));
+  std::size_t const shared_bytes = shared.bytes;
+  if (shared_bytes > std::size_t{32} << 10) {
+    auto const allow = [&](std::size_t bytes) {
+      return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes));
+    };
+    cudaError_t e = allow(shared.most);
+    if (e != cudaSuccess && shared.most > shared_bytes) {  // more than this device has
+      static_cast<void>(cudaGetLastError());
+      e = allow(shared_bytes);
+    }
     if (e != cudaSuccess) return e;
   }
 #if defined(__CUDACC__)

@@ -22,12 +22,17 @@ __global__ void __launch_bounds__(32 * merge_warps)
   int const lane = static_cast<int>(threadIdx.x) % 32;
   if (row >= rows) return;
   float top = negative_infinity;
-  for (int i = 0; i < parts; ++i)
-    top = fmaxf(top, lse[i * rows + row]);
-  bool const empty = top == negative_infinity;
+  bool empty = true;
+  for (int i = 0; i < parts; ++i) {
+    float const part = lse[i * rows + row];
+    empty = empty && part == negative_infinity;
+    top = fmaxf(top, part);  // ignores NaN, which the sum does not
+  }
   float sum = 0.0f;
-  for (int i = 0; i < parts; ++i)
-    sum += empty ? 0.0f : ::expf(lse[i * rows + row] - top);
+  for (int i = 0; i < parts; ++i) {
+    float const part = lse[i * rows + row];
+    sum += part == negative_infinity ? 0.0f : ::expf(part - top);
+  }
   for (int d = lane; d < head_dim; d += 32) {
     float x = 0.0f;
     for (int i = 0; i < parts; ++i) {
@@ -37,6 +42,7 @@ __global__ void __launch_bounds__(32 * merge_warps)
     }
     out[row * head_dim + d] = from_float<T>(empty ? 0.0f : x / sum);
   }
+  __syncwarp();  // all have read the row, which out_lse may be a part of
   if (lane == 0 && out_lse != nullptr) out_lse[row] = empty ? negative_infinity : top + ::logf(sum);
 }
 
@@ -47,8 +53,9 @@ namespace device {
 //! Joins `parts` results over disjoint sets of tokens (cascades, context parallelism, a cache beside ours):
 //! outputs [parts][rows][head_dim] and natural log-sum-exps [parts][rows] to out [rows][head_dim] and out_lse
 //! [rows] (may be null). A part with log-sum-exp -inf counts for nothing; if all are, the output is 0 and
-//! out_lse -inf. T is float16, bfloat16 or float. `out` may not overlap `o`. Errors: cudaErrorInvalidValue
-//! for null or misaligned pointers, parts < 1, rows < 0, head_dim outside [1, 1024].
+//! out_lse -inf; a NaN makes its row NaN. T is float16, bfloat16 or float. `out` may not overlap `o`; out_lse
+//! may be one part of lse. Errors: cudaErrorInvalidValue for null or misaligned pointers, parts < 1, rows
+//! outside [0, 2^31], head_dim outside [1, 1024].
 template <class T>
 [[nodiscard]] cudaError_t merge_states(T const* o, float const* lse, int parts, std::int64_t rows,
                                        int head_dim, T* out, float* out_lse,

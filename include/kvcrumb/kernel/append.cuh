@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The kernels of decode steps: appending new tokens, which may flush the oldest of the tail, and dropping
-//! tokens. device/append.cuh launches them.
+//! @file The kernels of decode steps: appending new tokens, which may flush the oldest of the tail, and
+//! dropping tokens. device/append.cuh launches them.
 #pragma once
 
 #include "kvcrumb/block/isolate.cuh"
@@ -27,7 +27,8 @@ KVCRUMB_DEVICE append_step step_of(Arguments const& a, int sequence) {
     return {first, length, slot, behind_sinks - slot};
   }
   int const slot = c.encoded[sequence];
-  return {first, length, slot, block::tokens_to_flush(a.flush, behind_sinks - slot)};
+  KVCRUMB_ASSERT(behind_sinks - slot <= c.tail_capacity);
+  return {first, length, slot, a.flush.to_encode(behind_sinks - slot)};
 }
 
 //! Encodes one side of slots [at, at + count) of a tile for one kv head.
@@ -66,8 +67,8 @@ KVCRUMB_DEVICE void flush(block::encode_arguments<typename Config::input_type> c
         bool const joint = scheme.isolate.across == pool_scope::per_layer;
         for (int begin = 0; begin < count; begin += group) {
           for (int h = head; h < end; h = joint ? end : h + 1) {
-            block::compete<Config>(scheme.isolate, c, sequence, h, joint ? end : h + 1, keys, values, begin, group,
-                                   c.sink_capacity + slot + begin, scores,
+            block::compete<Config>(scheme.isolate, c, sequence, h, joint ? end : h + 1, keys, values, begin,
+                                   group, c.sink_capacity + slot + begin, scores,
                                    flags + (h - head) * block::row_flags::words);
           }
         }
@@ -78,10 +79,10 @@ KVCRUMB_DEVICE void flush(block::encode_arguments<typename Config::input_type> c
     std::int64_t const page = c.pages.page(sequence, tile);
     for (int h = head; h < end; ++h) {
       block::store_mask<tile_tokens>(c.masks.section(page, h), slots, isolated, h);
-      encode_side<typename Config::key>(scheme.key, keys, h, c.kv_heads, slots, c.keys.section(page, h), isolated,
-                                        work);
-      encode_side<typename Config::value>(scheme.value, values, h, c.kv_heads, slots, c.values.section(page, h),
-                                          isolated, work);
+      encode_side<typename Config::key>(scheme.key, keys, h, c.kv_heads, slots, c.keys.section(page, h),
+                                        isolated, work);
+      encode_side<typename Config::value>(scheme.value, values, h, c.kv_heads, slots,
+                                          c.values.section(page, h), isolated, work);
     }
     done += count;
   }
@@ -92,7 +93,7 @@ KVCRUMB_DEVICE void flush(block::encode_arguments<typename Config::input_type> c
 //! Appends the new rows of `heads_per_block` kv heads of a sequence and encodes what leaves the tail. Grid:
 //! sequences x units. The last block of a sequence moves `encoded` on, when all of them have read it.
 template <class Config>
-__global__ void __launch_bounds__(Config::threads)
+__global__ void __launch_bounds__(Config::threads, 2)
     append_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a,
                   __grid_constant__ typename Config::scheme_type const scheme) {
   constexpr int head_dim = Config::head_dim;
@@ -125,7 +126,8 @@ __global__ void __launch_bounds__(Config::threads)
           return from;
         };
       };
-      detail::flush<Config>(a, scheme, sequence, head, end, step, rows_from(keys), rows_from(values), dynamic);
+      detail::flush<Config>(a, scheme, sequence, head, end, step, rows_from(keys), rows_from(values),
+                            dynamic);
       return;
     }
   }
@@ -134,8 +136,8 @@ __global__ void __launch_bounds__(Config::threads)
       return block::ring_rows{rows, sequence, c.sink_capacity + slot, c.tail_capacity};
     };
   };
-  detail::flush<Config>(a, scheme, sequence, head, end, step, ring_from(c.tail_keys), ring_from(c.tail_values),
-                        dynamic);
+  detail::flush<Config>(a, scheme, sequence, head, end, step, ring_from(c.tail_keys),
+                        ring_from(c.tail_values), dynamic);
   if (threadIdx.x != 0) return;
   __threadfence();
   if (atomicAdd(&a.tickets[sequence], 1u) + 1u < static_cast<unsigned>(units)) return;
@@ -144,14 +146,15 @@ __global__ void __launch_bounds__(Config::threads)
   c.encoded[sequence] = step.slot + step.flush;
 }
 
-//! Clears what tokens beyond the lengths have left in the tile in which a sequence now ends, and in its pools.
-//! Grid: sequences x kv heads.
+//! Clears what tokens beyond the lengths have left in the tile in which a sequence now ends, and in its
+//! pools. Grid: sequences x kv heads.
 template <class Config>
 __global__ void __launch_bounds__(Config::threads)
     truncate_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a) {
   constexpr int head_dim = Config::head_dim, tile_tokens = Config::tile_tokens;
   batch_cache const& c = a.cache;
-  int const sequence = static_cast<int>(blockIdx.x) / c.kv_heads, head = static_cast<int>(blockIdx.x) % c.kv_heads;
+  int const sequence = static_cast<int>(blockIdx.x) / c.kv_heads,
+            head = static_cast<int>(blockIdx.x) % c.kv_heads;
   int const length = c.tokens[sequence], slots = length > c.sink_capacity ? length - c.sink_capacity : 0;
   if (c.encoded != nullptr && c.encoded[sequence] <= slots) return;
   if (slots % tile_tokens != 0) {

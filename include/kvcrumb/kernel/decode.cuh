@@ -9,7 +9,7 @@
 namespace kvcrumb::inline v0::kernel {
 
 //! How the units of all segments are dealt to `blocks` blocks: block i has units [i total / blocks, (i + 1)
-//! total / blocks). At least four units each, one for every warp, as long as that leaves work for a block.
+//! total / blocks). There are so few blocks that the average one has four units, one for every warp.
 KVCRUMB_API constexpr std::int64_t first_unit(std::int64_t block, std::int64_t total, std::int64_t blocks) {
   return block * total / blocks;
 }
@@ -35,7 +35,7 @@ KVCRUMB_DEVICE int sequence_of(std::int64_t const* prefix, int sequences, std::i
 inline constexpr int plan_threads = 256;
 
 //! Counts the work of every sequence and finds where each block begins. One block of plan_threads threads.
-//! Reads only lengths and page lists, so one plan serves all layers of a step.
+//! Reads lengths, `encoded` and page lists only, so one plan serves all layers of a step.
 template <class Config, class Arguments>
 __global__ void __launch_bounds__(plan_threads) plan_kernel(__grid_constant__ Arguments const a) {
   KVCRUMB_SHARED(block::scan_storage, storage);
@@ -190,8 +190,8 @@ __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
   }
 }
 
-//! Joins the partial results of one query row; grid (segments of all sequences, columns). Also writes the
-//! rows of sequences that have no tokens.
+//! Joins the partial results of the query rows; grid (segments of all sequences, at most columns). Also
+//! writes the rows of sequences that have no tokens.
 template <class Config, class Arguments>
 __global__ void __launch_bounds__(Config::threads)
     combine_kernel(__grid_constant__ Arguments const a,
@@ -206,8 +206,6 @@ __global__ void __launch_bounds__(Config::threads)
   int const segments = a.segments(columns), column_blocks = a.column_blocks(columns);
   int const sequence = static_cast<int>(blockIdx.x) / segments,
             segment = static_cast<int>(blockIdx.x) % segments;
-  int const column = static_cast<int>(blockIdx.y), row = segment % column_blocks * columns + column;
-  if (row >= a.rows()) return;
   int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   ptx::wait_for_dependencies();
 
@@ -230,32 +228,39 @@ __global__ void __launch_bounds__(Config::threads)
   }
   if (parts == 1 && w.exact_rows == 0) return;  // stored by the decode kernel
 
-  result r;
-  if (parts == 1) {
-    if (warp == 0) block::add_partial(r, a.exact_partials, exact_slot + 1, columns, column, lane);
-  } else {
-    for (std::int64_t i = warp; i < parts; i += warps) {
-      std::int64_t slot = first + i;
-      // A block's first segment is in its even slot; it is this one if the block begins inside it.
-      if (a.chunk_tiles == 0) slot = 2 * slot + (first_unit(slot, total, blocks) >= begin ? 0 : 1);
-      block::add_partial(r, a.partials, slot, columns, column, lane);
+  KVCRUMB_KEEP_ROLLED
+  for (int column = static_cast<int>(blockIdx.y); column < columns; column += static_cast<int>(gridDim.y)) {
+    int const row = segment % column_blocks * columns + column;
+    if (row >= a.rows()) return;
+    result r;
+    if (parts == 1) {
+      if (warp == 0) block::add_partial(r, a.exact_partials, exact_slot + 1, columns, column, lane);
+    } else {
+      for (std::int64_t i = warp; i < parts; i += warps) {
+        std::int64_t slot = first + i;
+        // A block's first segment is in its even slot; it is this one if the block begins inside it.
+        if (a.chunk_tiles == 0) slot = 2 * slot + (first_unit(slot, total, blocks) >= begin ? 0 : 1);
+        block::add_partial(r, a.partials, slot, columns, column, lane);
+      }
     }
+    KVCRUMB_UNROLL
+    for (int e = 0; e < head_dim / 32; ++e)
+      storage.o[warp][32 * e + lane] = r.o[e];
+    if (lane == 0) {
+      storage.max[warp] = r.max;
+      storage.sum[warp] = r.sum;
+    }
+    __syncthreads();
+    if (warp == 0) {
+      result joined, exact;
+      KVCRUMB_UNROLL
+      for (int other = 0; other < warps; ++other)
+        joined.add(storage.max[other], storage.sum[other], lane, [&](int i) { return storage.o[other][i]; });
+      if (w.exact_rows > 0) block::add_partial(exact, a.exact_partials, exact_slot, columns, column, lane);
+      block::finish_column<Config>(a, scheme, sequence, segment / column_blocks, row, joined, exact, lane);
+    }
+    __syncthreads();  // the next row may use the shared memory
   }
-  KVCRUMB_UNROLL
-  for (int e = 0; e < head_dim / 32; ++e)
-    storage.o[warp][32 * e + lane] = r.o[e];
-  if (lane == 0) {
-    storage.max[warp] = r.max;
-    storage.sum[warp] = r.sum;
-  }
-  __syncthreads();
-  if (warp != 0) return;
-  result joined, exact;
-  KVCRUMB_UNROLL
-  for (int other = 0; other < warps; ++other)
-    joined.add(storage.max[other], storage.sum[other], lane, [&](int i) { return storage.o[other][i]; });
-  if (w.exact_rows > 0) block::add_partial(exact, a.exact_partials, exact_slot, columns, column, lane);
-  block::finish_column<Config>(a, scheme, sequence, segment / column_blocks, row, joined, exact, lane);
 }
 
 }  // namespace kvcrumb::inline v0::kernel

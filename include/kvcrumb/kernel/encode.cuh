@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The kernels that encode whole sequences: scores, selection, exact rows, tiles. device/encode.cuh launches
-//! them.
+//! @file The kernels that encode whole sequences: scores, selection, exact rows, tiles. device/encode.cuh
+//! launches them.
 #pragma once
 
 #include "kvcrumb/block/isolate.cuh"
@@ -33,7 +33,8 @@ __global__ void __launch_bounds__(Config::threads)
   bool const joint = scheme.isolate.across == pool_scope::per_layer;
   int const deciding = joint ? 1 : a.cache.kv_heads;
   int const part = static_cast<int>(blockIdx.x) % blocks, segment = static_cast<int>(blockIdx.x) / blocks;
-  int const sequence = segment / deciding, head = segment % deciding, end = joint ? a.cache.kv_heads : head + 1;
+  int const sequence = segment / deciding, head = segment % deciding,
+            end = joint ? a.cache.kv_heads : head + 1;
   int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   auto const keys = a.input(a.keys, sequence, parts.sinks);
@@ -47,8 +48,8 @@ __global__ void __launch_bounds__(Config::threads)
 inline constexpr int select_threads = 512;
 
 //! One-shot selection: the `capacity` first tokens in the order of `precedes`. Positions and scores go to the
-//! pools in ascending positions; also sets the counts of both pools. One block per sequence and deciding head.
-//! Cost: capacity + 1 passes over the scores.
+//! pools in ascending positions; also sets the counts of both pools. One block per sequence and deciding
+//! head. Cost: capacity + 1 passes over the scores.
 template <class Input>
 __global__ void __launch_bounds__(select_threads)
     select_kernel(__grid_constant__ block::encode_arguments<Input> const a, bool joint) {
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(select_threads)
   };
   KVCRUMB_SHARED(shared, storage);
   int const deciding = joint ? 1 : a.cache.kv_heads;
-  int const sequence = static_cast<int>(blockIdx.x) / deciding, head = static_cast<int>(blockIdx.x) % deciding;
+  int const sequence = static_cast<int>(blockIdx.x) / deciding,
+            head = static_cast<int>(blockIdx.x) % deciding;
   int const end = joint ? a.cache.kv_heads : head + 1;
   int const thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
@@ -96,7 +98,8 @@ __global__ void __launch_bounds__(select_threads)
     std::int64_t const at =
         before + block::exclusive_scan<select_threads>(storage.scan, std::int64_t{chosen ? 1 : 0}, sum);
     for (int h = head; chosen && h < end; ++h) {
-      std::int64_t const entry = (static_cast<std::int64_t>(sequence) * a.cache.kv_heads + h) * pool.capacity + at;
+      std::int64_t const entry =
+          (static_cast<std::int64_t>(sequence) * a.cache.kv_heads + h) * pool.capacity + at;
       pool.positions[entry] = parts.sinks + i;
       pool.scores[entry] = scores[i];
     }
@@ -109,7 +112,8 @@ __global__ void __launch_bounds__(select_threads)
   }
 }
 
-//! Sinks and tail of every sequence, and its number of slots. Grid: sequences x kv heads x rows_per_block rows.
+//! Sinks and tail of every sequence, and its number of slots. Grid: sequences x kv heads x rows_per_block
+//! rows.
 template <class Config>
 __global__ void __launch_bounds__(Config::threads)
     exact_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a, int blocks) {
@@ -135,8 +139,8 @@ __global__ void __launch_bounds__(Config::threads)
   }
 }
 
-//! One side of one tile of one kv head per block, with its part of the pool's rows. Grid: sequences x kv heads
-//! x tiles x 2.
+//! One side of one tile of one kv head per block, with its part of the pool's rows. Grid: sequences x kv
+//! heads x tiles x 2.
 template <class Config>
 __global__ void __launch_bounds__(Config::threads)
     encode_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a,
@@ -147,12 +151,14 @@ __global__ void __launch_bounds__(Config::threads)
   KVCRUMB_SHARED(flag_array, flags);
   int const tiles = (a.max_slots + tile_tokens - 1) / tile_tokens, heads = a.cache.kv_heads;
   bool const values = blockIdx.x % 2 != 0;
-  int const tile = static_cast<int>(blockIdx.x / 2) % tiles, segment = static_cast<int>(blockIdx.x / 2) / tiles;
+  int const tile = static_cast<int>(blockIdx.x / 2) % tiles,
+            segment = static_cast<int>(blockIdx.x / 2) / tiles;
   int const sequence = segment / heads, head = segment % heads;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   int const begin = tile * tile_tokens;
   if (begin >= parts.slots) return;
-  block::slot_range const slots{0, parts.slots - begin < tile_tokens ? parts.slots - begin : tile_tokens, true};
+  block::slot_range const slots{0, parts.slots - begin < tile_tokens ? parts.slots - begin : tile_tokens,
+                                true};
   int const first_position = parts.sinks + begin;
   auto const& rows = values ? a.values : a.keys;
   auto const source = a.input(rows, sequence, first_position);
@@ -183,8 +189,8 @@ __global__ void __launch_bounds__(Config::threads)
     }
   }
   std::int64_t const page = a.cache.pages.page(sequence, tile);
-  block::section_job<block::plain_rows<typename Config::input_type>> job{source, head, heads, slots, nullptr,
-                                                                         isolated};
+  block::section_job<block::plain_rows<typename Config::input_type>> job{source, head,    heads,
+                                                                         slots,  nullptr, isolated};
   if (values) {
     job.section = a.cache.values.section(page, head);
     Config::value::run(scheme.value, job, dynamic);

@@ -157,6 +157,13 @@ namespace detail {
 //! The integral value nearest to x, halves to the even one: 0.5 -> 0, 1.5 -> 2, -2.5 -> -2. The sign is kept
 //! (-0.3 -> -0); infinities and NaN are returned unchanged. Independent of the rounding mode.
 [[nodiscard]] KVCRUMB_API constexpr float round_half_even(float x) noexcept {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) {
+    float r;
+    asm("cvt.rni.f32.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return is_nan_bits(x) ? x : r;
+  }
+#endif
   return detail::round_to_integral(x, detail::magnitude_rounding::half_even);
 }
 

@@ -29,6 +29,15 @@ struct float_format<float16> {
   [[nodiscard]] static KVCRUMB_API constexpr float widen(float16 x) noexcept {
     std::uint32_t const magnitude = x.bits & 0x7FFFu;
     std::uint32_t const sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      float value;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+      // A NaN may come back as another one.
+      return magnitude > overflow_bits ? float_from_bits(sign | 0x7F800000u | ((magnitude & 0x03FFu) << 13))
+                                       : value;
+    }
+#endif
     std::uint32_t const finite = detail::widen_magnitude<mantissa_bits, bias>(magnitude);
     std::uint32_t const special = 0x7F800000u | ((magnitude & 0x03FFu) << 13);
     return float_from_bits(sign | (magnitude > max_finite_bits ? special : finite));

@@ -31,8 +31,8 @@ namespace kvcrumb::inline v0 {
   return (float_bits(x) & 0x7FFFFFFFu) < 0x7F800000u;
 }
 
-//! True for x > 0, infinity included; false for zeros and every NaN, also where the compiler assumes that there
-//! are none and turns `!(x > 0)` into `x <= 0`.
+//! True for x > 0, infinity included; false for zeros and every NaN, also where the compiler assumes that
+//! there are none and turns `!(x > 0)` into `x <= 0`.
 [[nodiscard]] KVCRUMB_API constexpr bool is_positive_bits(float x) noexcept {
   return float_bits(x) - 1u < 0x7F800000u;
 }

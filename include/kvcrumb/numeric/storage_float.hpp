@@ -2,8 +2,9 @@
 //! @file storage_float: conversions between float and the types of stored parameters and exact values.
 //!
 //! Every function is exact to the bit for every input, denormals included, on host and device and under any
-//! floating-point flag or mode: only integer steps are used. Cost: about ten integer operations, no table, no
-//! memory access; loops over them vectorize where the machine has per-lane shifts.
+//! floating-point flag or mode: only integer steps are used, and on a device the conversion instructions of
+//! binary16, which no flag changes. Cost: about ten integer operations (a device: four), no table, no memory
+//! access; loops over them vectorize where the machine has per-lane shifts.
 #pragma once
 
 #include <concepts>
@@ -71,6 +72,20 @@ template <storage_float T>
   std::uint32_t const magnitude = float_bits(x) & 0x7FFFFFFFu;
   std::uint32_t const sign = (float_bits(x) >> 31) != 0u ? format::sign_bit : 0u;
   std::uint32_t rounded = magnitude;
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::same_as<T, float16>) {
+    if (!__builtin_is_constant_evaluated() && rounding == magnitude_rounding::half_even) {
+      std::uint16_t half;
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+      bool const nan = magnitude > 0x7F800000u;
+      if (limit >= format::overflow_bits)
+        return {nan ? static_cast<std::uint16_t>(sign | format::quiet_nan_bits) : half};
+      rounded = half & 0x7FFFu;
+      std::uint32_t const limited = rounded < limit ? rounded : limit;
+      return stored_from_bits<T>(sign | (nan ? format::quiet_nan_bits : limited));
+    }
+  }
+#endif
   if constexpr (!std::same_as<T, float>) {
     rounded = narrow_magnitude<format::mantissa_bits, format::bias>(magnitude, rounding);
   }

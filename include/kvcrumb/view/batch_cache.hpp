@@ -23,7 +23,7 @@ struct batch_rows {
 //! Which page holds tile i of a sequence. A page has one tile of every kv head. Three forms:
 //! - block table: table[sequence * stride + tile] (vLLM's block_table)
 //! - lists: table[indptr[sequence] + tile] (FlashInfer's indptr / indices / last_page_len)
-//! - contiguous, table null: sequence * stride + tile (below 2^31)
+//! - contiguous, table null: sequence * stride + tile (sequences * stride at most 2^31)
 struct page_map {
   std::int32_t const* table = nullptr;
   std::int64_t stride = 0;                      //!< entries (or pages) from one sequence to the next
@@ -45,6 +45,8 @@ struct page_map {
     return {table + (indptr != nullptr ? indptr[sequence] : sequence * stride), 0};
   }
   KVCRUMB_API constexpr std::int64_t page(std::int64_t sequence, std::int64_t tile) const noexcept {
+    KVCRUMB_ASSERT(indptr != nullptr ? tile < indptr[sequence + 1] - indptr[sequence]
+                                     : sequence == 0 || tile < stride);
     std::int64_t const index = of(sequence).page(static_cast<std::int32_t>(tile));
     KVCRUMB_ASSERT(index >= 0 && index < pages);
     return index;
@@ -69,7 +71,7 @@ struct batch_sections {
 struct batch_isolated {
   batch_rows<float16> keys{}, values{};
   std::int32_t* positions = nullptr;
-  float* scores = nullptr;  //!< read and written by encode only
+  float* scores = nullptr;  //!< not read by decode, which may leave it null
   std::int32_t* counts = nullptr;
   int capacity = 0;
 };
@@ -85,7 +87,9 @@ struct batch_cache {
   page_map pages{};
   batch_sections keys{}, values{}, masks{};
 
-  std::int32_t const* tokens = nullptr;  //!< [sequences], length of each sequence, the newest tokens included
+  //! [sequences], length of each sequence, the newest tokens included. May be null for decode of a cache that
+  //! is tiles alone (no sinks, tail or `encoded`), whose lengths are what page lists with last_page_len say.
+  std::int32_t const* tokens = nullptr;
   //! [sequences], slots of tiles in use. Null: all tokens behind the sinks are in tiles (or, with
   //! pages.last_page_len, what the page lists say).
   std::int32_t* encoded = nullptr;

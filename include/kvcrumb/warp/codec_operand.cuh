@@ -83,20 +83,30 @@ struct level_bytes {
 };
 struct no_levels {};
 
-//! Levels of a codec, in registers; nothing for codecs without a table.
+//! The levels of a codec, rounded to fp16, as bytes.
+template <class Codec>
+KVCRUMB_API constexpr level_bytes<Codec::bits> level_bytes_of(Codec const& codec) {
+  level_bytes<Codec::bits> r{};
+  KVCRUMB_UNROLL
+  for (int i = 0; i < (1 << Codec::bits); ++i) {
+    std::uint32_t const half = from_float_saturate<float16>(codec.unit(static_cast<unsigned>(i))).bits;
+    r.low[i / 4] |= (half & 0xFFu) << (8 * (i % 4));
+    r.high[i / 4] |= (half >> 8) << (8 * (i % 4));
+  }
+  return r;
+}
+
+//! Levels of a codec, in registers, or constants where the table is fixed; nothing for codecs without a
+//! table.
 template <class Codec>
 KVCRUMB_DEVICE auto make_levels(Codec const& codec) {
-  if constexpr (codec_traits<Codec>::kind == operand_kind::levels) {
-    level_bytes<Codec::bits> r{};
-    KVCRUMB_UNROLL
-    for (int i = 0; i < (1 << Codec::bits); ++i) {
-      std::uint32_t const half = from_float_saturate<float16>(codec.unit(static_cast<unsigned>(i))).bits;
-      r.low[i / 4] |= (half & 0xFFu) << (8 * (i % 4));
-      r.high[i / 4] |= (half >> 8) << (8 * (i % 4));
-    }
-    return r;
-  } else {
+  if constexpr (codec_traits<Codec>::kind != operand_kind::levels) {
     return no_levels{};
+  } else if constexpr (std::is_empty_v<decltype(codec.table)>) {
+    constexpr auto levels = level_bytes_of(Codec{});
+    return levels;
+  } else {
+    return level_bytes_of(codec);
   }
 }
 
