@@ -42,6 +42,7 @@ struct error_sum {
 //! Everything gathered over the layers of one scheme.
 struct tally {
   std::int64_t bytes = 0, values = 0;
+  bool decodes = true;  //!< keys and values can be read back
   error_sum keys, values_error;
   std::vector<double> output_errors, divergences;
   std::int64_t agreements = 0;
@@ -131,6 +132,11 @@ kvcrumb::status ask(kvcrumb::kv_cache<Scheme> const& cache, recorded_layer const
   return status::ok;
 }
 
+//! Whether keys and values can be read back; a sketch of the keys cannot.
+template <class Scheme>
+inline constexpr bool readable =
+    kvcrumb::decodable<typename Scheme::key_type>&& kvcrumb::decodable<typename Scheme::value_type>;
+
 //! One layer: prefill, errors, isolated tokens, attention.
 template <class Scheme>
 kvcrumb::status evaluate_layer(Scheme const& scheme, recorded_layer const& layer, exact_layer const& exact,
@@ -153,9 +159,12 @@ kvcrumb::status evaluate_layer(Scheme const& scheme, recorded_layer const& layer
   t.values += 2 * layer.tokens * heads * width;
 
   std::vector<float> key(static_cast<std::size_t>(width)), value(key.size());
+  t.decodes = t.decodes && readable<Scheme>;
   for (int head = 0; head < heads; ++head) {
-    for (std::int64_t token = 0; token < layer.tokens; ++token) {
-      if (status const s = cache.read(head, token, key.data(), value.data()); s != status::ok) return s;
+    for (std::int64_t token = 0; readable<Scheme> && token < layer.tokens; ++token) {
+      if constexpr (readable<Scheme>) {
+        if (status const s = cache.read(head, token, key.data(), value.data()); s != status::ok) return s;
+      }
       std::int64_t const at = (head * layer.tokens + token) * width;
       t.keys.add(layer.k.data() + at, key.data(), width);
       t.values_error.add(layer.v.data() + at, value.data(), width);
@@ -173,28 +182,16 @@ kvcrumb::status evaluate_layer(Scheme const& scheme, recorded_layer const& layer
   return exact.queries > 0 ? ask(cache, layer, exact, t) : status::ok;
 }
 
-//! All layers of one scheme; `make(layer number)` gives the scheme of a layer.
-template <class Make>
-result<scheme_result> evaluate_scheme(std::string_view name, Make make, recorded_layers const& recorded,
-                                      std::span<exact_layer const> exact, evaluation_settings const& settings,
-                                      std::function<void()> const& advance) {
-  tally t;
-  for (std::size_t i = 0; i < recorded.layers.size(); ++i) {
-    recorded_layer const& layer = recorded.layers[i];
-    if (kvcrumb::status const s = evaluate_layer(make(layer.number), layer, exact[i], settings, t);
-        s != kvcrumb::status::ok) {
-      return failure{fmt::format(
-          "{}, layer {}: {} (head_dim {}, {} kv heads, groups of {}, tiles of {} tokens)", name, layer.number,
-          to_string(s), layer.head_dim, layer.kv_heads, settings.group, settings.tile_tokens)};
-    }
-    advance();
-  }
+//! What a scheme did to all layers.
+inline scheme_result summary(std::string_view name, tally t) {
   scheme_result r;
   r.scheme = name;
   r.bits_per_value = 8.0 * static_cast<double>(t.bytes) / static_cast<double>(t.values);
   r.compression = 16.0 / r.bits_per_value;
-  r.k_rel_l2 = t.keys.relative();
-  r.v_rel_l2 = t.values_error.relative();
+  if (t.decodes) {
+    r.k_rel_l2 = t.keys.relative();
+    r.v_rel_l2 = t.values_error.relative();
+  }
   r.traced_tokens = std::move(t.traced);
   r.encode_ms = 1e3 * t.encode_seconds;
   if (!t.output_errors.empty()) {
@@ -213,6 +210,33 @@ result<scheme_result> evaluate_scheme(std::string_view name, Make make, recorded
   return r;
 }
 
+//! All layers of one scheme; `make` gives the scheme of a layer, from its number or (methods that calibrate)
+//! from the recorded layer. What such a scheme points to must live until the next call.
+template <class Make>
+result<scheme_result> evaluate_scheme(std::string_view name, Make make, recorded_layers const& recorded,
+                                      std::span<exact_layer const> exact, evaluation_settings const& settings,
+                                      std::function<void()> const& advance) {
+  tally t;
+  for (std::size_t i = 0; i < recorded.layers.size(); ++i) {
+    recorded_layer const& layer = recorded.layers[i];
+    auto const scheme = [&] {
+      if constexpr (std::is_invocable_v<Make, recorded_layer const&>) {
+        return make(layer);
+      } else {
+        return make(layer.number);
+      }
+    }();
+    if (kvcrumb::status const s = evaluate_layer(scheme, layer, exact[i], settings, t);
+        s != kvcrumb::status::ok) {
+      return failure{fmt::format(
+          "{}, layer {}: {} (head_dim {}, {} kv heads, groups of {}, tiles of {} tokens)", name, layer.number,
+          to_string(s), layer.head_dim, layer.kv_heads, settings.group, settings.tile_tokens)};
+    }
+    advance();
+  }
+  return summary(name, std::move(t));
+}
+
 //! Calls f(integral_constant<int, group>) for the groups that are compiled in; false for any other.
 template <class F>
 bool with_group(int group, F f) {
@@ -228,6 +252,8 @@ bool with_group(int group, F f) {
 using evaluate_function = result<scheme_result>(std::string_view, recorded_layers const&,
                                                 std::span<exact_layer const>, evaluation_settings const&,
                                                 std::function<void()> const&);
-evaluate_function evaluate_kivi2, evaluate_kivi4, evaluate_ott2, evaluate_rows;
+evaluate_function evaluate_crumb2, evaluate_decoquant, evaluate_fp4, evaluate_kitty, evaluate_kivi2,
+    evaluate_kivi4, evaluate_kvarn, evaluate_kvquant, evaluate_oscar, evaluate_ott2, evaluate_qaq,
+    evaluate_qjl, evaluate_rows, evaluate_skvq, evaluate_think, evaluate_turboquant, evaluate_wkvquant;
 
 }  // namespace kvcrumb_compare

@@ -157,17 +157,18 @@ int run(arguments const& a, std::string const& command) {
     report.source.emplace_back(key, value);
   for (std::string const& name : *names)
     report.schemes.emplace_back(name, find_scheme(name)->summary);
-  report.notes.push_back(fmt::format("kivi2, kivi4 and ott2 keep the newest {} to {} tokens in full "
-                                     "precision, all three the same; their bits "
-                                     "include them, so short inputs show more bits than long ones.",
-                                     settings.window, settings.window + settings.group - 1));
+  report.notes.push_back(
+      fmt::format("Schemes that encode groups of tokens (kivi, ott2, crumb2, oscar and others) "
+                  "keep the newest {} to {} tokens in full precision, all the same; their bits "
+                  "include them, so short inputs show more bits than long ones.",
+                  settings.window, settings.window + settings.group - 1));
   if (!first.has_queries()) {
     report.notes.push_back(
         "The file holds no queries: what attention would lose is not known and stands as null.");
   }
   if (settings.first_traced > 0) {
     report.notes.push_back(
-        fmt::format("ott2 traces no outlier tokens in layers below {}.", settings.first_traced));
+        fmt::format("ott2 and crumb2 trace no outlier tokens in layers below {}.", settings.first_traced));
   }
   for (std::string const& name : recorded->unused)
     report.notes.push_back(fmt::format("Array not used: {}", name));

@@ -7,7 +7,7 @@ usage: layer_order.py INCLUDE_FOLDER | --self-test
   order      a file includes only files of its own layer or of a layer above it (LAYERS, top first), without cycles
   reference  reference/ includes nothing but config.hpp and numeric/, and only an umbrella may include it
   host       a .hpp includes no .cuh and, apart from the library, only standard C++ headers (and INTRINSIC_HEADERS)
-  umbrella   kvcrumb.hpp reaches every .hpp except reference/ and interop/
+  umbrella   kvcrumb.hpp and all_schemes.hpp together reach every .hpp except reference/ and interop/
   macros     only config.hpp and version.hpp define macros, and all names start with KVCRUMB_
   device     __CUDA_ARCH__ is asked for only in config.hpp, ptx.cuh, numeric/ and trace/
   form       SPDX line, `//! @file` line, `#pragma once`, at most 300 lines, library headers included as "kvcrumb/..."
@@ -22,12 +22,13 @@ LAYERS = [
     "config.hpp", "version.hpp", "status.hpp", "description.hpp",
     "numeric", "codec", "grouping", "transform", "layout", "trace", "scheme", "outlier", "kv_scheme.hpp", "view",
     "softmax_state.hpp", "attention", "attend.hpp", "cache", "schemes.hpp",
+    "calibrate", "schemes",
     "interop", "ptx.cuh", "warp", "block", "kernel", "device",
-    "kvcrumb.hpp", "kvcrumb.cuh",
+    "kvcrumb.hpp", "kvcrumb.cuh", "all_schemes.hpp",
 ]
 REFERENCE = "reference"
 REFERENCE_MAY_INCLUDE = {"config.hpp", "numeric", REFERENCE}
-UMBRELLAS = {"kvcrumb.hpp", "kvcrumb.cuh"}
+UMBRELLAS = {"kvcrumb.hpp", "kvcrumb.cuh", "all_schemes.hpp"}
 NOT_IN_UMBRELLA = {REFERENCE, "interop"}
 MACRO_FILES = {"config.hpp", "version.hpp"}
 DEVICE_BRANCHES = {"config.hpp", "numeric", "trace", "ptx.cuh"}
@@ -163,8 +164,8 @@ def check_tree(include_folder):
     if cycle:
         violations.append("include cycle: " + " -> ".join(cycle))
     if "kvcrumb.hpp" in files:
-        seen = reachable(graph, "kvcrumb.hpp")
-        violations += [f"{path} is not reachable from kvcrumb.hpp" for path in files
+        seen = set().union(*(reachable(graph, top) for top in ("kvcrumb.hpp", "all_schemes.hpp") if top in files))
+        violations += [f"{path} is not reachable from kvcrumb.hpp or all_schemes.hpp" for path in files
                        if path.endswith(".hpp") and path not in seen and layer_of(path) not in NOT_IN_UMBRELLA]
     return violations
 

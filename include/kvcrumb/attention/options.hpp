@@ -24,13 +24,21 @@ struct attention_options {
   float soft_cap = 0.0f;       //!< c > 0: logit = c tanh(s / c) after scaling (Gemma 2)
   std::int64_t window = 0;     //!< w > 0: a query at position p sees keys at positions > p - w
   bool causal = true;          //!< a query sees keys at positions <= its own
-  //! Position of query token 0 of the call; negative: the last `queries` positions of the cache, so that the
-  //! newest query is the newest token.
+  //! Position of query token 0 of the call; negative: the last `queries` positions of the sequence, so that
+  //! the newest query is the newest token.
   std::int64_t first_query = -1;
   //! Learned sink logits, [query_heads] or null: exp(sink) joins the denominator only (gpt-oss).
   float const* sink_logits = nullptr;
   attention_part part{};
 };
+
+namespace detail {
+
+//! Whether attention scores whole tiles of a key scheme at once.
+template <class Key>
+inline constexpr bool hooked_key = tile_hooks<Key> && !positional_key<Key>;
+
+}  // namespace detail
 
 //! Floats of working memory that attend needs.
 template <class Scheme, storage_float Row>
@@ -39,11 +47,12 @@ std::int64_t attend_workspace(cache_view<Scheme, Row> const& view, int query_hea
   std::int64_t const rows =
       view.kv_heads > 0 ? static_cast<std::int64_t>(query_heads) / view.kv_heads * queries : 0;
   std::int64_t tile = 2 * tokens * width;  // exact rows, keys and values
-  if constexpr (tile_hooks<typename Scheme::key_type> && tile_hooks<typename Scheme::value_type>) {
-    std::int64_t const hooked = view.scheme.key.tile_floats(side::key, view.shape) +
-                                view.scheme.value.tile_floats(side::value, view.shape);
-    if (hooked > tile) tile = hooked;
-  }
+  std::int64_t hooked = 0;
+  if constexpr (detail::hooked_key<typename Scheme::key_type>)
+    hooked += view.scheme.key.tile_floats(side::key, view.shape);
+  if constexpr (tile_hooks<typename Scheme::value_type>)
+    hooked += view.scheme.value.tile_floats(side::value, view.shape);
+  if (hooked > tile) tile = hooked;
   // per query: the query, its prepared form, two output rows, two states
   return tile + tokens + rows * (3 * width + Scheme::key_type::query_floats(view.shape.head_dim) + 4);
 }

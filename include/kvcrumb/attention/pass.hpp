@@ -20,7 +20,7 @@ template <class Scheme, storage_float Row, row_element Q, class Tracer>
 struct attention_pass {
   using key_type = typename Scheme::key_type;
   using value_type = typename Scheme::value_type;
-  static constexpr bool hooked = tile_hooks<key_type> && tile_hooks<value_type>;
+  static constexpr bool key_hooks = hooked_key<key_type>, value_hooks = tile_hooks<value_type>;
 
   cache_view<Scheme, Row> const& view;
   rows_view<Q> q;
@@ -48,14 +48,16 @@ struct attention_pass {
   float* tile_work() const noexcept { return scores() + view.shape.tile_tokens; }
 
   std::int64_t query_position(int i) const noexcept {
-    std::int64_t const first = options.first_query >= 0 ? options.first_query : view.tokens - queries;
+    std::int64_t const first = options.first_query >= 0 ? options.first_query : view.length() - queries;
     return first + i % queries;
   }
   bool visible(std::int64_t key, std::int64_t query_at) const noexcept {
     return (!options.causal || key <= query_at) && (options.window == 0 || key - query_at > -options.window);
   }
-  //! No query of the call sees any of the positions [begin, end).
+  //! No query of the call sees any of the tokens [begin, end); false also where their positions are not known
+  //! to be neighbours.
   bool out_of_sight(std::int64_t begin, std::int64_t end) const noexcept {
+    if (view.where.data != nullptr) return false;
     std::int64_t const oldest = query_position(0), newest = query_position(queries - 1);
     return (options.causal && begin > newest) || (options.window > 0 && end - 1 - oldest <= -options.window);
   }
@@ -136,24 +138,32 @@ struct attention_pass {
     if (out_of_sight(first, first + tokens)) return;
     std::byte const* keys = view.keys.section(head, tile);
     std::byte const* values = view.values.section(head, tile);
-    auto const position = [&](int t) { return view.valid(head, tile, t) ? first + t : std::int64_t{-1}; };
-    float* key_work = tile_work();
-    float* value_work = nullptr;
-    if constexpr (hooked) {
-      value_work = key_work + view.scheme.key.tile_floats(side::key, view.shape);
+    auto const position = [&](int t) {
+      return view.valid(head, tile, t) ? view.where(head, first + t) : std::int64_t{-1};
+    };
+    float *key_work = tile_work(), *value_work = key_work;
+    if constexpr (key_hooks) {
+      value_work += view.scheme.key.tile_floats(side::key, view.shape);
       view.scheme.key.load_tile(side::key, view.shape, keys, key_work);
-      view.scheme.value.load_tile(side::value, view.shape, values, value_work);
     }
+    if constexpr (value_hooks) view.scheme.value.load_tile(side::value, view.shape, values, value_work);
     for (int i = 0; i < rows(); ++i) {
-      if constexpr (hooked) {
+      if constexpr (key_hooks) {
         view.scheme.key.score_tile(view.shape, key_work, prepared(i), scores());
       } else {
         for (int t = 0; t < tokens; ++t) {
-          scores()[t] = position(t) < 0 ? 0.0f : view.scheme.key.score(view.shape, prepared(i), keys, t);
+          std::int64_t const at = position(t);
+          scores()[t] = 0.0f;
+          if (at < 0) continue;
+          if constexpr (positional_key<key_type>) {
+            scores()[t] = view.scheme.key.score_at(view.shape, prepared(i), keys, t, at);
+          } else {
+            scores()[t] = view.scheme.key.score(view.shape, prepared(i), keys, t);
+          }
         }
       }
       if (!weigh(head, i, tokens, position, states(i), tile_output(i))) continue;
-      if constexpr (hooked) {
+      if constexpr (value_hooks) {
         view.scheme.value.accumulate_tile(view.shape, value_work, scores(), tile_output(i));
       } else {
         for (int t = 0; t < tokens; ++t) {
@@ -171,15 +181,15 @@ struct attention_pass {
                0);
   }
 
-  //! Exact rows in blocks of tile_tokens; positions[i], or first + i when positions is null.
+  //! Exact rows in blocks of tile_tokens; row i is token tokens[i], or first + i when `tokens` is null.
   void visit_rows(int head, rows_view<Row const> keys, rows_view<Row const> values, std::int64_t count,
-                  std::int64_t const* positions, std::int64_t first) const noexcept {
+                  std::int64_t const* tokens, std::int64_t first) const noexcept {
     int const block = view.shape.tile_tokens;
     float* key_rows = tile_work();
     float* value_rows = key_rows + block * width();
     for (std::int64_t begin = 0; begin < count; begin += block) {
       int const n = static_cast<int>(count - begin < block ? count - begin : block);
-      if (positions == nullptr && out_of_sight(first + begin, first + begin + n)) continue;
+      if (tokens == nullptr && out_of_sight(first + begin, first + begin + n)) continue;
       for (int t = 0; t < n; ++t) {
         for (std::int64_t d = 0; d < width(); ++d) {
           key_rows[t * width() + d] = to_float(keys.row(head, begin + t)[d]);
@@ -187,11 +197,17 @@ struct attention_pass {
         }
       }
       auto const position = [&](int t) {
-        return positions == nullptr ? first + begin + t : positions[begin + t];
+        return view.where(head, tokens == nullptr ? first + begin + t : tokens[begin + t]);
       };
       for (int i = 0; i < rows(); ++i) {
-        for (int t = 0; t < n; ++t)
-          scores()[t] = dot(query(i), key_rows + t * width(), width());
+        for (int t = 0; t < n; ++t) {
+          float* const row = key_rows + t * width();
+          if constexpr (positional_key<key_type>) {
+            scores()[t] = view.scheme.key.score_row_at(view.shape.head_dim, prepared(i), row, position(t));
+          } else {
+            scores()[t] = dot(query(i), row, width());
+          }
+        }
         if (!weigh(head, i, n, position, states(i) + 2, exact_output(i))) continue;
         for (int t = 0; t < n; ++t) {
           if (scores()[t] != 0.0f)

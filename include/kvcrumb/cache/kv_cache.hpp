@@ -218,6 +218,8 @@ class kv_cache {
  private:
   template <class S, storage_float R>
   friend class cache_file;
+  template <class S, storage_float R>
+  friend class pruned_cache;  // writes a token of one head where another one was
 
   std::int64_t encoded_end() const noexcept { return sinks_.count + tiles_.slots; }
 

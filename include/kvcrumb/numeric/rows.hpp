@@ -15,7 +15,7 @@ KVCRUMB_API float dot(float const* a, float const* b, std::int64_t n) noexcept {
     for (int j = 0; j < 8; ++j)
       partial[j] += a[i + j] * b[i + j];
   }
-  for (int j = 0; i < n; ++i, ++j)
+  for (int j = 0; j < 8 && i < n; ++i, ++j)  // j < 8 by itself; g++ 12 warns where it cannot see that
     partial[j] += a[i] * b[i];
   return ((partial[0] + partial[1]) + (partial[2] + partial[3])) +
          ((partial[4] + partial[5]) + (partial[6] + partial[7]));

@@ -45,14 +45,24 @@ concept scheme = requires(S const s, tile_shape shape, encode_request const& req
   s.describe(d);
 };
 
+//! Keys whose score depends on where the token stands in the sequence (keys kept before their rotary
+//! embedding): of a slot, and of an exact row, which the cache holds as it was given.
+template <class S>
+concept positional_key = scheme<S> &&
+    requires(S const s, tile_shape shape, float* f, std::byte const* section, std::int64_t at) {
+  { s.score_at(shape, f, section, 0, at) } -> std::same_as<float>;
+  { s.score_row_at(128, f, f, at) } -> std::same_as<float>;
+};
+
 //! Keys: a prepared query (query_floats(head_dim) floats) and the score of one slot, an estimate of <q, k>.
 //! A sketch without any decoding is a key scheme.
 template <class S>
-concept key_scheme = scheme<S> && requires(S const s, tile_shape shape, float* f, std::byte const* section) {
+concept key_scheme = scheme<S> && requires(S const s, float* f) {
   { S::query_floats(128) } -> std::same_as<std::int64_t>;
   s.prepare_query(0, 128, f, f);
+} &&(positional_key<S> || requires(S const s, tile_shape shape, float* f, std::byte const* section) {
   { s.score(shape, f, section, 0) } -> std::same_as<float>;
-};
+});
 
 //! Values: o += w * v of one slot in the scheme's own basis, and `finish`, which leaves that basis.
 template <class S>

@@ -26,21 +26,36 @@ struct isolated_rows {
   std::int32_t const* counts = nullptr;
 };
 
+//! Where the tokens that a cache holds stand in the sequence, when it does not hold all of it: token i of a
+//! kv head has the position data[head * stride_head + i]. Null: token i is at position i.
+struct token_positions {
+  std::int64_t const* data = nullptr;
+  std::int64_t stride_head = 0;
+
+  constexpr std::int64_t operator()(std::int64_t head, std::int64_t token) const noexcept {
+    return data == nullptr ? token : data[head * stride_head + token];
+  }
+};
+
 //! The parts of a cache. Every token of [0, tokens) is visible exactly once: in `sinks`, in a valid slot of
-//! the tiles, in `pool` or `aux`, or in `tail`.
+//! the tiles, in `pool` or `aux`, or in `tail`. Positions in these parts count the tokens that are held;
+//! `where` turns them into positions of the sequence.
 template <class Scheme, storage_float Row>
 struct cache_view {
   Scheme scheme{};
   tile_shape shape{};
   int kv_heads = 0;
-  std::int64_t tokens = 0;  //!< sequence length
-  exact_rows<Row> sinks{};  //!< positions [0, sinks.count)
+  std::int64_t tokens = 0;  //!< tokens held
+  token_positions where{};
+  std::int64_t sequence = -1;  //!< length of the sequence; negative: as many as are held
+  exact_rows<Row> sinks{};     //!< tokens [0, sinks.count)
   sections_view<std::byte const> keys{}, values{}, masks{};
-  std::int64_t tile_first = 0;   //!< position of slot 0 of tile 0
+  std::int64_t tile_first = 0;   //!< token in slot 0 of tile 0
   std::int64_t tile_tokens = 0;  //!< slots in use, the last tile may be ragged
   isolated_rows<Row> pool{}, aux{};
   exact_rows<Row> tail{};  //!< the newest tokens
 
+  constexpr std::int64_t length() const noexcept { return sequence < 0 ? tokens : sequence; }
   constexpr std::int64_t tiles() const noexcept {
     return (tile_tokens + shape.tile_tokens - 1) / shape.tile_tokens;
   }

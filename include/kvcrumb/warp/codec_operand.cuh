@@ -87,7 +87,6 @@ struct no_levels {};
 template <class Codec>
 KVCRUMB_API constexpr level_bytes<Codec::bits> level_bytes_of(Codec const& codec) {
   level_bytes<Codec::bits> r{};
-  KVCRUMB_UNROLL
   for (int i = 0; i < (1 << Codec::bits); ++i) {
     std::uint32_t const half = from_float_saturate<float16>(codec.unit(static_cast<unsigned>(i))).bits;
     r.low[i / 4] |= (half & 0xFFu) << (8 * (i % 4));
