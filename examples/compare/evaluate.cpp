@@ -34,8 +34,9 @@ constexpr registered registry[] = {
       "ours: 2-bit keys with 4 bits for the widest quarter of the channels, rotated 2-bit Lloyd-Max values, "
       "outlier-token tracing"},
      evaluate_crumb2},
-    {{"kvquant3",
-      "KVQuant (arXiv 2401.18079), 3 bits: non-uniform levels, sparse outliers; calibrated on the input"},
+    {{"kvquant3", "KVQuant (arXiv 2401.18079), 3 bits: non-uniform levels, sparse outliers; calibrated on "
+                  "the input or by "
+                  "--parameters"},
      evaluate_kvquant},
     {{"skvq2",
       "SKVQ (arXiv 2405.06219): permuted channels, clipped 2 bits, e4m3 parameters; calibrated on the input"},
@@ -68,7 +69,11 @@ constexpr registered registry[] = {
      evaluate_fp4},
     {{"nvfp4", "NVFP4: E2M1 codes, one e4m3 scale for 16 channels, one scale per tensor from the input"},
      evaluate_fp4},
+    // from here on: not among all
+    {{"kvquant2", "KVQuant, 2 bits with Q-Norm"}, evaluate_kvquant},
+    {{"kvquant4", "KVQuant, 4 bits"}, evaluate_kvquant},
 };
+constexpr std::size_t unlisted = 2;
 
 constexpr auto entries = [] {
   std::array<scheme_entry, std::size(registry)> all{};
@@ -81,7 +86,9 @@ std::string_view canonical(std::string_view name) { return name == "sinkq" ? "ot
 
 }  // namespace
 
-std::span<scheme_entry const> known_schemes() { return entries; }
+std::span<scheme_entry const> known_schemes() {
+  return std::span<scheme_entry const>(entries).first(entries.size() - unlisted);
+}
 
 scheme_entry const* find_scheme(std::string_view name) {
   auto const at =

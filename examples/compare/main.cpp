@@ -4,25 +4,28 @@
 #include <charconv>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 #include <kvcrumb/version.hpp>
 
+#include "calibrate.hpp"
 #include "evaluate.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
 #include "sample.hpp"
+#include "tradeoff.hpp"
 
 namespace {
 
 using namespace kvcrumb_compare;
 
 struct arguments {
-  std::string input, sample = "sample", schemes = "all", layers, html;
+  std::string input, sample = "sample", schemes = "all", layers, html, budgets, calibrate, output, parameters;
   int group = 0, window = -1, queries = 64, pool = 3, first_traced = 2;
-  bool json = false, list = false;
+  bool json = false, list = false, tradeoff = false;
 };
 
 int fail(std::string const& text) {
@@ -40,17 +43,18 @@ std::vector<std::string> split(std::string const& text) {
   return parts;
 }
 
-result<std::vector<int>> layer_numbers(std::string const& text) {
-  std::vector<int> numbers;
+//! Numbers separated by commas; `what` is the option.
+result<std::vector<int>> numbers(std::string const& text, std::string_view what) {
+  std::vector<int> values;
   for (std::string const& part : split(text)) {
     int value = 0;
     auto const [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
     if (error != std::errc{} || end != part.data() + part.size() || value < 0) {
-      return failure{fmt::format("--layers: '{}' is not a layer number", part)};
+      return failure{fmt::format("{}: '{}' is not a whole number", what, part)};
     }
-    numbers.push_back(value);
+    values.push_back(value);
   }
-  return numbers;
+  return values;
 }
 
 //! The schemes asked for, each once, in the order given.
@@ -109,15 +113,47 @@ key_picture picture_of(recorded_layer const& layer, std::vector<scheme_result> c
   return p;
 }
 
+int write_file(std::string const& path, std::string const& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  return file.flush() ? 0 : fail(fmt::format("cannot write '{}'", path));
+}
+
+int run_calibrate(arguments const& a, recorded_layers const& recorded) {
+  if (a.output.empty()) return fail("--calibrate needs --output FILE");
+  auto const c = calibrate(a.calibrate, recorded);
+  if (!c) return fail(c.error);
+  auto const text = calibration_text(*c);
+  return text ? write_file(a.output, *text) : fail(text.error);
+}
+
+int run_tradeoff(arguments const& a, recorded_layers const& recorded, std::string_view input) {
+  auto const budgets = numbers(a.budgets, "--budgets");
+  if (!budgets) return fail(budgets.error);
+  std::vector<std::string> names = split(a.schemes);
+  if (a.schemes == "all") names.assign(tradeoff_schemes().begin(), tradeoff_schemes().end());
+  if (names.empty()) return fail("--schemes names no scheme");
+  tradeoff_settings settings;
+  settings.budgets.assign(budgets->begin(), budgets->end());
+  settings.max_queries = a.queries;
+  settings.group = a.group;
+  std::size_t const points = budgets->empty() ? 4 : budgets->size();
+  progress_bar bar(static_cast<double>(names.size() * points * recorded.layers.size()));
+  double done = 0.0;
+  auto const r = measure_tradeoff(recorded, names, settings, [&] { bar.update("tradeoff", done += 1.0); });
+  bar.finish();
+  if (!r) return fail(r.error);
+  fmt::print("{}", a.json ? tradeoff_json(input, *r) : tradeoff_text(input, *r));
+  return 0;
+}
+
 int run(arguments const& a, std::string const& command) {
   if (a.list) {
     for (scheme_entry const& e : known_schemes())
       fmt::print("{:8}  {}\n", e.name, e.summary);
     return 0;
   }
-  auto const names = scheme_names(a.schemes);
-  if (!names) return fail(names.error);
-  auto const layers = layer_numbers(a.layers);
+  auto const layers = numbers(a.layers, "--layers");
   if (!layers) return fail(layers.error);
   load_options options;
   options.layers = *layers;
@@ -127,6 +163,20 @@ int run(arguments const& a, std::string const& command) {
                                   : load_tensor_file(a.input, options);
   if (!recorded) return fail(recorded.error);
   recorded_layer const& first = recorded->layers.front();
+  std::string const input = a.input.empty() ? fmt::format("embedded {}", sample->name) : a.input;
+  if (!a.calibrate.empty()) return run_calibrate(a, *recorded);
+  if (a.tradeoff) return run_tradeoff(a, *recorded, input);
+  auto const names = scheme_names(a.schemes);
+  if (!names) return fail(names.error);
+  std::optional<calibration> parameters;
+  if (!a.parameters.empty()) {
+    auto loaded = load_calibration(a.parameters);
+    if (!loaded) return fail(loaded.error);
+    parameters = std::move(*loaded);
+    if (std::find(names->begin(), names->end(), parameters->scheme) == names->end())
+      return fail(fmt::format("'{}' has parameters of {}, which --schemes does not name", a.parameters,
+                              parameters->scheme));
+  }
 
   evaluation_settings settings = settings_for(first.tokens);
   if (a.group > 0) {
@@ -139,7 +189,7 @@ int run(arguments const& a, std::string const& command) {
   settings.first_traced = a.first_traced;
 
   report_input report;
-  report.input = a.input.empty() ? fmt::format("embedded {}", sample->name) : a.input;
+  report.input = input;
   report.tokens = first.tokens;
   report.head_dim = first.head_dim;
   report.kv_heads = first.kv_heads;
@@ -170,6 +220,10 @@ int run(arguments const& a, std::string const& command) {
     report.notes.push_back(
         fmt::format("ott2 and crumb2 trace no outlier tokens in layers below {}.", settings.first_traced));
   }
+  if (parameters) {
+    report.notes.push_back(
+        fmt::format("{} is calibrated by '{}', not on this input.", parameters->scheme, a.parameters));
+  }
   for (std::string const& name : recorded->unused)
     report.notes.push_back(fmt::format("Array not used: {}", name));
 
@@ -183,7 +237,10 @@ int run(arguments const& a, std::string const& command) {
   }
   for (std::string const& name : *names) {
     bar.update(name, done);
-    auto r = evaluate(name, *recorded, exact, settings, [&] { bar.update(name, done += 1.0); });
+    auto const advance = [&] { bar.update(name, done += 1.0); };
+    auto r = parameters && parameters->scheme == name
+                 ? evaluate_calibrated(*parameters, *recorded, exact, settings, advance)
+                 : evaluate(name, *recorded, exact, settings, advance);
     if (!r) {
       bar.finish();
       return fail(r.error);
@@ -196,9 +253,7 @@ int run(arguments const& a, std::string const& command) {
     report.pictures.push_back(picture_of(recorded->layers[i], report.results));
   }
   if (!a.html.empty()) {
-    std::ofstream file(a.html, std::ios::binary);
-    file << html_report(report);
-    if (!file.flush()) return fail(fmt::format("cannot write '{}'", a.html));
+    if (int const code = write_file(a.html, html_report(report)); code != 0) return code;
   }
   fmt::print("{}", a.json ? json_report(report) : text_report(report));
   return 0;
@@ -218,7 +273,9 @@ int main(int argc, char** argv) {
   app.add_option("--sample", a.sample,
                  "embedded recording: sample (q, k, v) or sample_gpt2 (k, v; outlier tokens)")
       ->capture_default_str();
-  app.add_option("--schemes", a.schemes, "names separated by commas, or all")->capture_default_str();
+  app.add_option("--schemes", a.schemes,
+                 "names separated by commas, or all; kvquant2 and kvquant4 by name only")
+      ->capture_default_str();
   app.add_option("--layers", a.layers, "numbers separated by commas; default: all in the file");
   app.add_option("--group", a.group,
                  "tokens per key group of kivi and ott: 16, 32, 64 or 128; default: by length")
@@ -236,7 +293,28 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_flag("--json", a.json, "print JSON instead of a table");
-  app.add_option("--html", a.html, "also write a report with pictures to this file");
+  auto* const html = app.add_option("--html", a.html, "also write a report with pictures to this file");
+  auto* const tradeoff = app.add_flag(
+      "--tradeoff", a.tradeoff,
+      "instead: equal bytes, more tokens or more bits. Each scheme (fp16, q8_0, qserve4, turboquant3, "
+      "turboquant2, kivi2) holds as many tokens as fit; half of --queries chooses them, the other half "
+      "judges");
+  app.add_option("--budgets", a.budgets,
+                 "budgets of --tradeoff: the bytes of so many fp16 tokens, separated by commas; default: 32, "
+                 "64, 128, 256")
+      ->needs(tradeoff);
+  auto* const calibrate_only =
+      app.add_option("--calibrate", a.calibrate,
+                     "instead: calibrate kvquant2, kvquant3 or kvquant4 on the input and write --output");
+  app.add_option("--output", a.output, "the file that --calibrate writes")->needs(calibrate_only);
+  auto* const parameters =
+      app.add_option("--parameters", a.parameters,
+                     "a file that --calibrate wrote: its scheme uses it and does not calibrate on the input");
+  for (CLI::Option* const mode : {tradeoff, calibrate_only}) {
+    for (CLI::Option* const other : {html, parameters, tradeoff, calibrate_only}) {
+      if (other != mode) mode->excludes(other);
+    }
+  }
   app.add_flag("--list", a.list, "list the schemes and stop");
   app.set_version_flag("--version", fmt::format("kvcrumb {}.{}.{}", KVCRUMB_VERSION_MAJOR,
                                                 KVCRUMB_VERSION_MINOR, KVCRUMB_VERSION_PATCH));

@@ -51,7 +51,7 @@ NEEDS_QUERIES = ("output_rel_l2_mean", "output_rel_l2_p99", "attention_kl_mean",
 
 
 def run_program(program, arguments):
-    command = [program, "--json", "--schemes", ",".join(SCHEMES), *arguments]
+    command = [program, "--json", "--schemes", ",".join(kv_reference.SCHEMES), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{program} {' '.join(arguments)}: exit status {done.returncode}\n{done.stderr}")

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 
+#include "kvcrumb/numeric/float_bits.hpp"
 #include "kvcrumb/numeric/rows.hpp"
 #include "kvcrumb/scheme/concept.hpp"
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kvcrumb/layout/bit_stream.hpp"
+#include "kvcrumb/numeric/arithmetic.hpp"
 #include "kvcrumb/numeric/storage_float.hpp"
 #include "kvcrumb/scheme/concept.hpp"
 

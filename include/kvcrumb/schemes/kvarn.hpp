@@ -20,8 +20,8 @@ using kvarn_type = kv_scheme<variance_normalized_keys<KeyBits, Group, hadamard<>
 template <int KeyBits = 4, int ValueBits = 2, int Group = 128, isolation Isolation = no_isolation,
           layout Layout = fragment>
 constexpr kvarn_type<KeyBits, ValueBits, Group, Isolation, Layout> kvarn() noexcept {
-  bool const published = KeyBits == 4 && ValueBits == 2, small = KeyBits == 2 && ValueBits == 2;
-  return {.name = published ? "kvarn_k4v2" : small ? "kvarn_k2v2" : "kvarn", .flush = {0, Group}};
+  bool const published = KeyBits == 4 && ValueBits == 2, narrow = KeyBits == 2 && ValueBits == 2;
+  return {.name = published ? "kvarn_k4v2" : narrow ? "kvarn_k2v2" : "kvarn", .flush = {0, Group}};
 }
 
 }  // namespace kvcrumb::inline v0::schemes
