@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file recorded_tensor: one fp16 tensor out of a .safetensors file, for tests that do not link
-//! kvcrumb-compare.
+//! @file Input for tests of schemes: fp16 tensors out of a .safetensors file (without linking
+//! kvcrumb-compare), numbers that NumPy scripts make too, and a relative error.
 #pragma once
 
 #include <algorithm>
@@ -31,6 +31,36 @@ inline std::vector<float> recorded_tensor(std::string const& path, std::string c
   std::vector<float> x(bits.size());
   std::transform(bits.begin(), bits.end(), x.begin(), [](std::uint16_t b) { return to_float(float16{b}); });
   return x;
+}
+
+//! Layer `layer` of a tensor whose slowest axis is the layer; a layer has `count` numbers.
+inline std::vector<float> recorded_tensor(std::string const& path, std::string const& name,
+                                          std::int64_t layer, std::int64_t count) {
+  std::vector<float> const all = recorded_tensor(path, name);
+  REQUIRE((layer + 1) * count <= static_cast<std::int64_t>(all.size()));
+  return {all.begin() + layer * count, all.begin() + (layer + 1) * count};
+}
+
+//! |approximate - exact| / |exact|.
+inline double relative_error(std::vector<float> const& exact, std::vector<float> const& approximate) {
+  double error = 0.0, norm = 0.0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    double const x = static_cast<double>(exact[i]), e = static_cast<double>(approximate[i]) - x;
+    error += e * e;
+    norm += x * x;
+  }
+  return std::sqrt(error / norm);
+}
+
+//! The generator that tests share with their NumPy counterparts in tests/literature: `count` numbers in
+//! [-1, 1), multiples of 2^-14.
+inline std::vector<float> shared_numbers(unsigned seed, int count) {
+  std::vector<float> values;
+  for (int i = 0; i < count; ++i) {
+    seed = (seed * 1103515245u + 12345u) % (1u << 31);
+    values.push_back(static_cast<float>(seed >> 16 & 0x7FFFu) / 16384.0f - 1.0f);
+  }
+  return values;
 }
 
 }  // namespace kvcrumb::test

@@ -2,26 +2,16 @@
 //! @file DecoQuant: the decomposition, its bytes, attention on it, and where it beats plain rounding.
 #include "kvcrumb/schemes/decoquant.hpp"
 
-#include <fstream>
 #include <limits>
 
 #include "support/cache_fixture.hpp"
 #include "support/real_data.hpp"
+#include "support/recorded_tensor.hpp"
 
 using namespace kvcrumb;
 namespace test = kvcrumb::test;
 
 namespace {
-
-//! The generator of tests/literature/decoquant_test.py.
-std::vector<float> numbers(unsigned seed, int count) {
-  std::vector<float> values;
-  for (int i = 0; i < count; ++i) {
-    seed = (seed * 1103515245u + 12345u) % (1u << 31);
-    values.push_back(static_cast<float>(seed >> 16 & 0x7FFFu) / 16384.0f - 1.0f);
-  }
-  return values;
-}
 
 //! One section of one head, encoded from `rows` [tokens][head_dim].
 template <class Scheme>
@@ -45,16 +35,6 @@ std::vector<float> decoded(Scheme const& scheme, side which, tile_shape shape,
   return rows;
 }
 
-double relative_error(std::vector<float> const& exact, std::vector<float> const& approximate) {
-  double error = 0.0, norm = 0.0;
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    double const x = static_cast<double>(exact[i]), e = static_cast<double>(approximate[i]) - x;
-    error += e * e;
-    norm += x * x;
-  }
-  return std::sqrt(error / norm);
-}
-
 //! Error over all blocks of 128 tokens of rows [head][tokens][128].
 template <class Scheme>
 double error_of(Scheme const& scheme, std::vector<float> const& rows, std::int64_t tokens) {
@@ -69,7 +49,7 @@ double error_of(Scheme const& scheme, std::vector<float> const& rows, std::int64
       approximate.insert(approximate.end(), back.begin(), back.end());
     }
   }
-  return relative_error(exact, approximate);
+  return test::relative_error(exact, approximate);
 }
 
 //! Round to nearest with the same grouping: one symmetric scale per token and head.
@@ -100,7 +80,7 @@ TEST_CASE("the factors are NumPy's", "[decoquant][literature]") {
       -0.0108618720903986, -0.0362040696439516,  0.021719380898843,    0.0487543180568155,
       0.562688134094972,   0.0231618940191428,   0.00704645576333361,  -0.00740719380288088,
       0.0148558129937875,  0.00788348351306874,  0.000718721238890057, 0.00357581734783317};
-  auto rows = numbers(3, 32 * 64);
+  auto rows = test::shared_numbers(3, 32 * 64);
   for (std::size_t i = 0; i < rows.size(); ++i)
     rows[i] = rows[i] * static_cast<float>(1 + i % 8) + (i % 8 == 5 ? 3.0f : 0.0f);
   double gram[8][8] = {};
@@ -228,7 +208,7 @@ TEST_CASE("L is orthogonal, and L S is the block up to the codes of L", "[decoqu
     }
   }
   auto const back = decoded(scheme_type{}, side::key, shape, section, 64);
-  CHECK(relative_error(layer.keys, back) < 0.01);
+  CHECK(test::relative_error(layer.keys, back) < 0.01);
 }
 
 TEST_CASE("isolated tokens change no other token", "[decoquant][isolation]") {
@@ -263,7 +243,7 @@ TEST_CASE("constant, zero, low-rank, tiny, huge and damaged blocks", "[decoquant
   std::vector<float> rows(32 * 64, 0.0f);
   CHECK(through(rows) == rows);
   rows.assign(rows.size(), -2.5f);  // rank 1: one direction, and L is constant
-  CHECK(relative_error(rows, through(rows)) < 0x1p-10);
+  CHECK(test::relative_error(rows, through(rows)) < 0x1p-10);
   rows.assign(rows.size(), 1e-41f);
   for (float const x : through(rows))
     CHECK(std::fabs(x) < 1e-7f);
@@ -274,7 +254,7 @@ TEST_CASE("constant, zero, low-rank, tiny, huge and damaged blocks", "[decoquant
     for (std::size_t d = 0; d < 64; ++d)
       rows[t * 64 + d] = t == 7 ? 0.0f : static_cast<float>(d % 8) - 3.0f;
   }
-  CHECK(relative_error(rows, through(rows)) < 0x1p-10);
+  CHECK(test::relative_error(rows, through(rows)) < 0x1p-10);
   CHECK(through(rows)[7 * 64 + 5] == 0.0f);
   // A NaN poisons its block of 32 tokens and no other.
   std::vector<float> two(64 * 64, 1.0f);
@@ -433,15 +413,7 @@ TEST_CASE("recorded keys with outlier channels lose less than by plain rounding"
   if (!path) {
     KVCRUMB_TEST_SKIP("skipped: no recorded data, qwen2.5-14b_layer0_220.safetensors");
   }
-  std::ifstream in(*path, std::ios::binary);
-  std::uint64_t header = 0;
-  in.read(reinterpret_cast<char*>(&header), 8);
-  in.seekg(static_cast<std::streamoff>(8 + header));  // k [1][8][220][128] comes first
-  std::vector<float16> halves(8 * 220 * 128);
-  in.read(reinterpret_cast<char*>(halves.data()), static_cast<std::streamsize>(2 * halves.size()));
-  std::vector<float> keys;
-  for (float16 const x : halves)
-    keys.push_back(to_float(x));
+  std::vector<float> const keys = test::recorded_tensor(*path, "k");
   double const four = error_of(factored<4>{}, keys, 220), plain_four = error_of(plain<4>{}, keys, 220);
   double const two = error_of(factored<2>{}, keys, 220), plain_two = error_of(plain<2>{}, keys, 220);
   CAPTURE(four, plain_four, two, plain_two);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! @file The 4-bit row formats NVFP4 and SAW-INT4: values, scales of the tensor, bytes, attention.
-#include <fstream>
 #include <limits>
 
 #include "kvcrumb/schemes/nvfp4.hpp"
 #include "kvcrumb/schemes/saw_int4.hpp"
 #include "support/cache_fixture.hpp"
 #include "support/real_data.hpp"
+#include "support/recorded_tensor.hpp"
 
 using namespace kvcrumb;
 namespace test = kvcrumb::test;
@@ -14,16 +14,6 @@ namespace test = kvcrumb::test;
 namespace {
 
 constexpr tensor_scale small_form = tensor_scale::decode, large_form = tensor_scale::encode;
-
-//! The generator of tests/literature/fp4_test.py.
-std::vector<float> numbers(unsigned seed, int count) {
-  std::vector<float> values;
-  for (int i = 0; i < count; ++i) {
-    seed = (seed * 1103515245u + 12345u) % (1u << 31);
-    values.push_back(static_cast<float>(seed >> 16 & 0x7FFFu) / 16384.0f - 1.0f);
-  }
-  return values;
-}
 
 float largest(std::vector<float> const& x) {
   float top = 0.0f;
@@ -45,16 +35,6 @@ std::vector<float> through(Side scheme, std::vector<float> rows, int head_dim, s
     scheme.decode_row(which, shape, 0, section.data(), 5, result.data() + at);
   }
   return result;
-}
-
-double relative_error(std::vector<float> const& exact, std::vector<float> const& approximate) {
-  double error = 0.0, norm = 0.0;
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    double const x = static_cast<double>(exact[i]), e = static_cast<double>(approximate[i]) - x;
-    error += e * e;
-    norm += x * x;
-  }
-  return std::sqrt(error / norm);
 }
 
 template <tensor_scale Form>
@@ -218,7 +198,7 @@ TEST_CASE("NVFP4 values are NumPy's in both forms", "[nvfp4][literature]") {
                                          0.0f,
                                          0.0f,
                                          0.0f};
-  auto x = numbers(9, 64);
+  auto x = test::shared_numbers(9, 64);
   for (std::size_t i = 16; i < 64; ++i)
     x[i] *= i < 32 ? 1.0f / 64.0f : i < 48 ? 20.0f : 0.0f;
   float const top = largest(x);
@@ -346,7 +326,7 @@ TEST_CASE("SAW-INT4 rotates keys in blocks and leaves values alone", "[saw_int4]
   auto const reference = through(composed<affine<4>, per_row, identity, linear>{}, row, 64, side::value);
   CHECK(value == reference);
   CHECK(key != reference);
-  CHECK(relative_error(row, key) < relative_error(row, value));
+  CHECK(test::relative_error(row, key) < test::relative_error(row, value));
   // Blocks of 16: the rotation does not reach channel 40 of another block, so its sign structure is that of
   // its own block only. Queries of a block see only its keys.
   std::vector<float> prepared(65), q(64, 0.0f);
@@ -361,20 +341,12 @@ TEST_CASE("recorded keys: rotation and the tensor's scale pay", "[nvfp4][saw_int
   if (!path) {
     KVCRUMB_TEST_SKIP("skipped: no recorded data, qwen2.5-14b_layer0_220.safetensors");
   }
-  std::ifstream in(*path, std::ios::binary);
-  std::uint64_t header = 0;
-  in.read(reinterpret_cast<char*>(&header), 8);
-  in.seekg(static_cast<std::streamoff>(8 + header));  // k [1][8][220][128] comes first
-  std::vector<float16> halves(8 * 220 * 128);
-  in.read(reinterpret_cast<char*>(halves.data()), static_cast<std::streamsize>(2 * halves.size()));
-  std::vector<float> keys;
-  for (float16 const x : halves)
-    keys.push_back(to_float(x));
-  double const plain = relative_error(keys, through(composed<affine<4>, per_row>{}, keys, 128)),
-               saw = relative_error(keys, through(schemes::saw_int4().key, keys, 128)),
-               fp4 = relative_error(
+  std::vector<float> const keys = test::recorded_tensor(*path, "k");
+  double const plain = test::relative_error(keys, through(composed<affine<4>, per_row>{}, keys, 128)),
+               saw = test::relative_error(keys, through(schemes::saw_int4().key, keys, 128)),
+               fp4 = test::relative_error(
                    keys, through(schemes::nvfp4(schemes::nvfp4_scale(largest(keys))).key, keys, 128)),
-               unscaled = relative_error(keys, through(schemes::nvfp4().key, keys, 128));
+               unscaled = test::relative_error(keys, through(schemes::nvfp4().key, keys, 128));
   CAPTURE(plain, saw, fp4, unscaled);
   CHECK(saw < 0.7 * plain);
   CHECK(fp4 < 0.7 * plain);

@@ -242,12 +242,12 @@ TEST_CASE("recorded keys: |k| is a good rank unless it is a constant bias", "[sc
                   error(boosted_keys<125, random_rank>{})};
   };
   for (int layer = 1; layer < 6; ++layer) {
-    errors const e = measure(test::recorded_rows(*books, "k", layer, 2 * 1024 * 128), 2, 1024);
+    errors const e = measure(test::recorded_tensor(*books, "k", layer, 2 * 1024 * 128), 2, 1024);
     CAPTURE(layer, e.none, e.chosen, e.random);
     CHECK(e.chosen < 0.9 * e.none);
     CHECK(e.chosen < 0.97 * e.random);
   }
-  errors const biased = measure(test::recorded_rows(*qwen, "k", 0, 8 * 220 * 128), 8, 220);
+  errors const biased = measure(test::recorded_tensor(*qwen, "k", 0, 8 * 220 * 128), 8, 220);
   CAPTURE(biased.none, biased.chosen, biased.random);
   CHECK(biased.chosen < biased.none);
   CHECK(biased.chosen > biased.random);

@@ -219,7 +219,7 @@ TEST_CASE("GPT-2's sink token: its own key gains, the others of its group of 16 
       token_normalized<composed<affine<2, float16, rotatekv_convention>, per_channel<16>, hadamard<>>>;
   tile_shape const shape{64, 32};
   for (int layer = 3; layer <= 9; ++layer) {
-    auto const keys = test::recorded_rows(*path, "k", layer, 12 * 21 * 64);
+    auto const keys = test::recorded_tensor(*path, "k", layer, 12 * 21 * 64);
     std::vector<float> first(12 * 32 * 64, 0.0f);  // tokens 0 to 15; the second group stays zero
     for (std::size_t h = 0; h < 12; ++h)
       std::copy_n(keys.data() + h * 21 * 64, 16 * 64, first.data() + h * 32 * 64);

@@ -2,8 +2,6 @@
 //! @file SKVQ: bytes against an independent NumPy computation, attention, calibration and what the paper
 //! claims of it.
 #include <array>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -12,6 +10,7 @@
 #include "kvcrumb/schemes/skvq.hpp"
 #include "support/cache_fixture.hpp"
 #include "support/real_data.hpp"
+#include "support/recorded_tensor.hpp"
 
 using namespace kvcrumb;
 namespace test = kvcrumb::test;
@@ -126,23 +125,9 @@ std::optional<test::layer_rows> recorded_layer(char const* name, int layer, int 
                                                int dim) {
   auto const path = test::real_data(name);
   if (!path) return std::nullopt;
-  std::ifstream in(*path, std::ios::binary);
-  std::string const file{std::istreambuf_iterator<char>(in), {}};
-  std::uint64_t header = 0;
-  std::memcpy(&header, file.data(), 8);
-  auto const read = [&](std::string const& tensor) {
-    std::size_t at = file.find("data_offsets", file.find("\"" + tensor + "\":"));
-    at = file.find('[', at) + 1;
-    std::vector<float> x(test::size(heads * tokens * dim));
-    std::size_t const first = 8 + header + std::stoull(file.substr(at)) + 2 * test::size(layer) * x.size();
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      float16 h{};
-      std::memcpy(&h, file.data() + first + 2 * i, 2);
-      x[i] = to_float(h);
-    }
-    return x;
-  };
-  return test::layer_rows{heads, tokens, dim, read("k"), read("v")};
+  std::int64_t const count = heads * tokens * dim;
+  return test::layer_rows{heads, tokens, dim, test::recorded_tensor(*path, "k", layer, count),
+                          test::recorded_tensor(*path, "v", layer, count)};
 }
 
 }  // namespace

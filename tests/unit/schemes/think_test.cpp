@@ -2,26 +2,16 @@
 //! @file ThinK: which channels stay, what the others cost, and that the choice beats other choices.
 #include "kvcrumb/schemes/think.hpp"
 
-#include <fstream>
 #include <limits>
 
 #include "support/cache_fixture.hpp"
 #include "support/real_data.hpp"
+#include "support/recorded_tensor.hpp"
 
 using namespace kvcrumb;
 namespace test = kvcrumb::test;
 
 namespace {
-
-//! The generator of tests/literature/think_test.py.
-std::vector<float> numbers(unsigned seed, int count) {
-  std::vector<float> values;
-  for (int i = 0; i < count; ++i) {
-    seed = (seed * 1103515245u + 12345u) % (1u << 31);
-    values.push_back(static_cast<float>(seed >> 16 & 0x7FFFu) / 16384.0f - 1.0f);
-  }
-  return values;
-}
 
 //! Some ascending channels of each head, other ones for every head.
 std::vector<std::uint16_t> spread_channels(int heads, int dim, int kept) {
@@ -37,29 +27,6 @@ std::vector<std::uint16_t> best_channels(std::vector<double> const& scores, int 
   std::vector<std::uint16_t> list(test::size(heads * kept));
   REQUIRE(think_channels(scores, heads, dim, kept, list) == status::ok);
   return list;
-}
-
-//! A tensor [layer][head][token][dim] of fp16 numbers; one layer of it.
-std::vector<float> recorded(std::string const& path, std::string const& name, std::int64_t layers,
-                            std::int64_t layer) {
-  std::ifstream in(path, std::ios::binary);
-  std::uint64_t length = 0;
-  in.read(reinterpret_cast<char*>(&length), 8);
-  std::string header(length, ' ');
-  in.read(header.data(), static_cast<std::streamsize>(length));
-  std::size_t at = header.find("\"" + name + "\"");
-  REQUIRE(at != std::string::npos);
-  at = header.find("data_offsets\": [", at) + 16;
-  std::size_t used = 0;
-  std::int64_t const begin = std::stoll(header.substr(at), &used);
-  std::int64_t const bytes = std::stoll(header.substr(at + used + 1)) - begin;
-  std::vector<float16> halves(test::size(bytes / 2 / layers));
-  in.seekg(static_cast<std::streamoff>(8 + length) + begin + bytes / layers * layer);
-  in.read(reinterpret_cast<char*>(halves.data()), bytes / layers);
-  std::vector<float> values;
-  for (float16 const x : halves)
-    values.push_back(to_float(x));
-  return values;
 }
 
 //! Relative error of attention with some key channels only; rows are fp16 numbers, so nothing else is lost.
@@ -118,7 +85,7 @@ TEST_CASE("the kept channels are NumPy's", "[think][literature]") {
   constexpr int recorded_channels[32] = {2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 18, 19, 20, 23,
                                          2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 17, 18, 19, 20, 22, 23};
   int const width = 24, kept = 16, tokens = 48, queries = 40;
-  auto q = numbers(1, 4 * queries * width), k = numbers(2, 2 * tokens * width);
+  auto q = test::shared_numbers(1, 4 * queries * width), k = test::shared_numbers(2, 2 * tokens * width);
   for (std::size_t i = 0; i < q.size(); ++i) {
     std::size_t const d = i % 24, t = i / 24 % 40;
     q[i] *= static_cast<float>(1 + d % 5) * (t < 8 ? (d == 3 ? 4096.0f : 64.0f) : 1.0f);
@@ -409,8 +376,9 @@ TEST_CASE("recorded keys and queries: 40 % pruned by ThinK hurts least", "[think
   // Chosen from the first 512 tokens, judged by the last 32 queries over all 1,024.
   choice_errors sum;
   for (int layer = 0; layer < 6; layer += 2) {
-    test::layer_rows rows{2, 1024, 128, recorded(*path, "k", 6, layer), recorded(*path, "v", 6, layer)};
-    auto const all = recorded(*path, "q", 6, layer);
+    test::layer_rows rows{2, 1024, 128, test::recorded_tensor(*path, "k", layer, 2 * 1024 * 128),
+                          test::recorded_tensor(*path, "v", layer, 2 * 1024 * 128)};
+    auto const all = test::recorded_tensor(*path, "q", layer, 4 * 1024 * 128);
     std::vector<float> early, late;
     for (int h = 0; h < 4; ++h) {
       auto const head = all.begin() + h * 1024 * 128;

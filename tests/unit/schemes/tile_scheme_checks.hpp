@@ -3,10 +3,9 @@
 //! the laws that every system obeys.
 #pragma once
 
-#include <fstream>
-
 #include "support/cache_fixture.hpp"
 #include "support/real_data.hpp"
+#include "support/recorded_tensor.hpp"
 #include "unit/scheme/section_probe.hpp"
 
 namespace kvcrumb::test {
@@ -61,32 +60,6 @@ template <class Scheme>
 double relative_error(Scheme const& scheme, side which, tile_shape shape, int heads,
                       std::vector<float> const& rows) {
   return relative_error(scheme, which, shape, heads, rows, [](int, int) { return true; });
-}
-
-//! Layer `layer` of the fp16 tensor `name` [layers][heads][tokens][dim] of a recording.
-inline std::vector<float> recorded_rows(std::string const& path, std::string const& name, std::int64_t layer,
-                                        std::int64_t count) {
-  std::ifstream file(path, std::ios::binary);
-  unsigned char length[8] = {};
-  file.read(reinterpret_cast<char*>(length), 8);
-  std::int64_t header_bytes = 0;
-  for (int i = 7; i >= 0; --i)
-    header_bytes = header_bytes * 256 + length[i];
-  REQUIRE((file && header_bytes < 1000000));
-  std::string header(size(header_bytes), ' ');
-  file.read(header.data(), header_bytes);
-  header.erase(std::remove(header.begin(), header.end(), ' '), header.end());
-  std::size_t const entry = header.find("\"" + name + "\":{"), at = header.find("\"data_offsets\":[", entry);
-  REQUIRE((entry != std::string::npos && at != std::string::npos));
-  std::int64_t const begin = std::stoll(header.substr(at + 16));
-  file.seekg(8 + header_bytes + begin + layer * count * 2);
-  std::vector<unsigned char> bytes(size(2 * count));
-  file.read(reinterpret_cast<char*>(bytes.data()), 2 * count);
-  REQUIRE(file);
-  std::vector<float> rows;
-  for (std::size_t i = 0; i < bytes.size(); i += 2)
-    rows.push_back(to_float(float16{static_cast<std::uint16_t>(bytes[i] | bytes[i + 1] << 8)}));
-  return rows;
 }
 
 //! A cache of `scheme` with ragged and grouped queries: attention, saving, any chunking of appends.
