@@ -253,7 +253,8 @@ using evaluate_function = result<scheme_result>(std::string_view, recorded_layer
                                                 std::span<exact_layer const>, evaluation_settings const&,
                                                 std::function<void()> const&);
 evaluate_function evaluate_crumb2, evaluate_decoquant, evaluate_fp4, evaluate_kitty, evaluate_kivi2,
-    evaluate_kivi4, evaluate_kvarn, evaluate_kvquant, evaluate_oscar, evaluate_ott2, evaluate_qaq,
-    evaluate_qjl, evaluate_rows, evaluate_skvq, evaluate_think, evaluate_turboquant, evaluate_wkvquant;
+    evaluate_kivi4, evaluate_kvarn, evaluate_kvquant, evaluate_layers, evaluate_oscar, evaluate_ott2,
+    evaluate_qaq, evaluate_qjl, evaluate_rows, evaluate_skvq, evaluate_think, evaluate_turboquant,
+    evaluate_wkvquant;
 
 }  // namespace kvcrumb_compare

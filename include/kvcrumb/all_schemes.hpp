@@ -16,6 +16,7 @@
 #include "kvcrumb/schemes/kitty.hpp"
 #include "kvcrumb/schemes/kvarn.hpp"
 #include "kvcrumb/schemes/kvquant.hpp"
+#include "kvcrumb/schemes/layer_map.hpp"
 #include "kvcrumb/schemes/nvfp4.hpp"
 #include "kvcrumb/schemes/oscar.hpp"
 #include "kvcrumb/schemes/qaq.hpp"
