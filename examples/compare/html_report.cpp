@@ -226,12 +226,15 @@ std::string html_report(report_input const& input) {
   }
 
   bool const output = has_output_errors(input);
-  std::vector<scatter_point> points;
-  for (scheme_result const& r : input.results) {
-    points.push_back({printable(r.scheme, 40), r.bits_per_value, plotted_error(r, output)});
-  }
+  auto const scatter_of = [&](auto error_of, char const* title) {
+    std::vector<scatter_point> points;
+    for (scheme_result const& r : input.results)
+      points.push_back({printable(r.scheme, 40), r.bits_per_value, error_of(r)});
+    return scatter_svg(points, title);
+  };
   std::string const scatter =
-      scatter_svg(points, output ? "attention output error, mean rel L2" : "key error, rel L2");
+      scatter_of([&](scheme_result const& r) { return plotted_error(r, output); },
+                 output ? "attention output error, mean rel L2" : "key error, rel L2");
   if (!scatter.empty()) {
     out += "<h2>Error against bits</h2>\n";
     out += fmt::format(
@@ -241,6 +244,16 @@ std::string html_report(report_input const& input) {
                : " The file has no queries, so this is the error of the keys, which predicts the "
                  "error of attention only roughly.");
     out += "<figure class=\"panel\">\n" + scatter + "</figure>\n";
+  }
+  std::string const divergence = output
+                                     ? scatter_of([](scheme_result const& r) { return r.attention_kl_mean; },
+                                                  "divergence of the weights, nats")
+                                     : std::string{};
+  if (!divergence.empty()) {
+    out +=
+        "<h2>Divergence against bits</h2>\n<p class=\"how\">The same for the attention weights: how far they "
+        "are from the exact ones. It depends on the keys alone.</p>\n<figure class=\"panel\">\n" +
+        divergence + "</figure>\n";
   }
 
   bool const any = std::any_of(input.pictures.begin(), input.pictures.end(),

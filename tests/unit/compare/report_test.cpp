@@ -210,6 +210,7 @@ TEST_CASE("the HTML report is well-formed and loads nothing") {
     for (std::size_t at = 0; (at = html.find("href=\"", at)) != std::string::npos; ++at) {
       CHECK(html.substr(at + 6, 22) == "data:image/png;base64,");
     }
+    CHECK(contains(html, "divergence of the weights, nats") == with_queries);
     CHECK(contains(html, "prefers-color-scheme: dark"));
     CHECK(contains(html, "traced: token 0, key norm 0.25 of the median"));
     CHECK(!contains(html, "traced: token 17"));  // of another layer
