@@ -92,22 +92,6 @@ measured measure(qaq_cache<> const& cache, test::layer_rows const& rows) {
   return {m.bits / all, m.key_error / all, m.value_error / all};
 }
 
-test::decoded_rows decoded(qaq_cache<> const& cache) {
-  test::decoded_rows r;
-  int const dim = cache.config().shape.head_dim;
-  std::vector<float> k(test::size(dim)), v(k.size());
-  for (int h = 0; h < cache.config().kv_heads; ++h) {
-    for (std::int64_t t = 0; t < cache.size(); ++t) {
-      REQUIRE(cache.read(h, t, k.data(), v.data()) == status::ok);
-      r.keys.insert(r.keys.end(), k.begin(), k.end());
-      r.values.insert(r.values.end(), v.begin(), v.end());
-    }
-  }
-  for (std::int64_t t = 0; t < cache.size(); ++t)
-    r.positions.push_back(t);
-  return r;
-}
-
 void check_qaq_attention(qaq_cache<> const& cache, int ratio, int queries, attention_options const& options) {
   int const heads = cache.config().kv_heads * ratio, dim = cache.config().shape.head_dim;
   auto const q = test::random_queries(8, heads, queries, dim);
@@ -118,7 +102,7 @@ void check_qaq_attention(qaq_cache<> const& cache, int ratio, int queries, atten
   REQUIRE(cache.attend(hnd_rows(q.data(), queries, dim), heads, queries, hnd_rows(o.data(), queries, dim),
                        lse.data(), options, std::span<float>{work.data(), work.size() - 1}) == status::ok);
   CHECK((o.back() == 7.0f && lse.back() == 7.0f && work.back() == 7.0f));
-  auto const seen = decoded(cache);
+  auto const seen = test::decode_all(cache);
   auto const expected =
       test::expected_attention(seen, cache.config().kv_heads, dim, q, heads, queries, options);
   // each of the up to 17 parts rounds once more when it is merged
@@ -329,7 +313,7 @@ TEST_CASE("attention over tokens of all widths equals the reference", "[schemes]
   std::vector<float> work(test::size(cache.workspace(4, 2)));
   REQUIRE(cache.attend(hnd_rows(q.data(), 2, 64), 4, 2, hnd_rows(o.data(), 2, 64), nullptr, {},
                        std::span<float>{work}, logit_recorder{logits.data(), 2, 130}) == status::ok);
-  auto const seen = decoded(cache);
+  auto const seen = test::decode_all(cache);
   double worst = 0.0;
   for (int row = 0; row < 8; ++row) {
     for (int t = 0; t < 130; ++t) {
