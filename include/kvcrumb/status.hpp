@@ -31,6 +31,7 @@ enum class [[nodiscard]] status : std::uint8_t{
     bad_checksum,      //!< the content does not match its checksum
     truncated,         //!< the file ends before its content does
     scheme_mismatch,   //!< the file was written by another scheme or another scheme state
+    unsupported,       //!< no kernel for this scheme and instruction set, or only a slow one that is not allowed
 };
 
 //! One sentence for people. Never null.
@@ -60,6 +61,7 @@ constexpr char const* to_string(status s) noexcept {
     case status::bad_checksum: return "the content does not match its checksum";
     case status::truncated: return "the file ends before its content does";
     case status::scheme_mismatch: return "the file was written by another scheme";
+    case status::unsupported: return "this processor, or the allowed instruction set, has no kernel for this scheme";
   }
   return "unknown status";
 }

@@ -7,8 +7,9 @@ usage: layer_order.py INCLUDE_FOLDER | --self-test
   order      a file includes only files of its own layer or of a layer above it (LAYERS, top first), without cycles
   reference  reference/ includes nothing but config.hpp and numeric/, and only an umbrella may include it
   host       a .hpp includes no .cuh and, apart from the library, only standard C++ headers (and INTRINSIC_HEADERS)
-  umbrella   kvcrumb.hpp and all_schemes.hpp together reach every .hpp except reference/ and interop/
-  macros     only config.hpp and version.hpp define macros, and all names start with KVCRUMB_
+  target     an .inl is in host/target/ only and is included by host/targets.hpp only
+  umbrella   kvcrumb.hpp, all_schemes.hpp and host.hpp together reach every .hpp except reference/ and interop/
+  macros     only config.hpp, version.hpp and host/targets.hpp define macros, and all names start with KVCRUMB_
   device     __CUDA_ARCH__ is asked for only in config.hpp, ptx.cuh, numeric/ and trace/
   form       SPDX line, `//! @file` line, `#pragma once`, at most 300 lines, library headers included as "kvcrumb/..."
 """
@@ -22,17 +23,19 @@ LAYERS = [
     "config.hpp", "version.hpp", "status.hpp", "description.hpp",
     "numeric", "codec", "grouping", "transform", "layout", "trace", "scheme", "outlier", "kv_scheme.hpp", "view",
     "softmax_state.hpp", "attention", "attend.hpp", "cache", "schemes.hpp",
-    "calibrate", "schemes",
+    "calibrate", "schemes", "host", "host.hpp",
     "interop", "ptx.cuh", "warp", "block", "kernel", "device",
     "kvcrumb.hpp", "kvcrumb.cuh", "all_schemes.hpp",
 ]
 REFERENCE = "reference"
 REFERENCE_MAY_INCLUDE = {"config.hpp", "numeric", REFERENCE}
-UMBRELLAS = {"kvcrumb.hpp", "kvcrumb.cuh", "all_schemes.hpp"}
+UMBRELLAS = {"kvcrumb.hpp", "kvcrumb.cuh", "all_schemes.hpp", "host.hpp"}
+TOPS = ("kvcrumb.hpp", "all_schemes.hpp", "host.hpp")
 NOT_IN_UMBRELLA = {REFERENCE, "interop"}
-MACRO_FILES = {"config.hpp", "version.hpp"}
+MACRO_FILES = {"config.hpp", "version.hpp", "host/targets.hpp"}
+TARGETS = "host/targets.hpp"  # compiles host/target/*.inl once for each instruction set
 DEVICE_BRANCHES = {"config.hpp", "numeric", "trace", "ptx.cuh"}
-INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h", "arm_sve.h"}
+INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h", "arm_sve.h", "cpuid.h", "sys/auxv.h"}
 LINE_LIMIT = 300
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<[^>]+>|"[^"]+"|.*)')
@@ -52,7 +55,7 @@ def check_form(path, text):
         yield "does not begin with the SPDX line"
     if len(lines) < 2 or not lines[1].startswith("//! @file "):
         yield "has no `//! @file` line after the SPDX line"
-    if "#pragma once" not in lines:
+    if "#pragma once" not in lines and not path.endswith(".inl"):
         yield "has no #pragma once"
 
 
@@ -140,7 +143,9 @@ def check_tree(include_folder):
     for path, text in files.items():
         complaints = []
         code = BLOCK_COMMENT.sub("", text)
-        if not path.endswith((".hpp", ".cuh")):
+        if path.endswith(".inl") and not path.startswith("host/target/"):
+            complaints.append("is an .inl outside of host/target/")
+        elif not path.endswith((".hpp", ".cuh", ".inl")):
             complaints.append("is neither a .hpp nor a .cuh")
         if layer_of(path) not in LAYERS and layer_of(path) != REFERENCE:
             complaints.append(f"is in the unknown layer {layer_of(path)}; name it in LAYERS of layer_order.py")
@@ -156,6 +161,8 @@ def check_tree(include_folder):
             else:
                 graph[path].append(target)
                 complaints += check_order(path, target, files)
+                if target.endswith(".inl") and path != TARGETS:
+                    complaints.append(f"includes {target}; only {TARGETS} may include an .inl")
                 if path.endswith(".hpp") and target.endswith(".cuh"):
                     complaints.append(f"includes {target}; a .hpp must not include a .cuh")
         violations += [f"{path} {complaint}" for complaint in complaints]
@@ -164,9 +171,9 @@ def check_tree(include_folder):
     if cycle:
         violations.append("include cycle: " + " -> ".join(cycle))
     if "kvcrumb.hpp" in files:
-        seen = set().union(*(reachable(graph, top) for top in ("kvcrumb.hpp", "all_schemes.hpp") if top in files))
-        violations += [f"{path} is not reachable from kvcrumb.hpp or all_schemes.hpp" for path in files
-                       if path.endswith(".hpp") and path not in seen and layer_of(path) not in NOT_IN_UMBRELLA]
+        seen = set().union(*(reachable(graph, top) for top in TOPS if top in files))
+        violations += [f"{path} is not reachable from {', '.join(TOPS)}" for path in files
+                       if path.endswith((".hpp", ".inl")) and path not in seen and layer_of(path) not in NOT_IN_UMBRELLA]
     return violations
 
 
@@ -180,6 +187,9 @@ def self_test():
         "interop/cuda_types.cuh": head + '#include <cuda_fp16.h>\n#include "kvcrumb/numeric/float16.hpp"\n',
         "reference/attend.hpp": head + '#include "kvcrumb/numeric/float16.hpp"\n',
         "kvcrumb.hpp": head + '#include "kvcrumb/codec/affine.hpp"\n',
+        "host/targets.hpp": head + '#include <immintrin.h>\n#define KVCRUMB_T\n#include "kvcrumb/host/target/sum.inl"\n',
+        "host/target/sum.inl": head.replace("#pragma once\n", ""),
+        "host.hpp": head + '#include "kvcrumb/host/targets.hpp"\n',
     }
     plants = [
         ("below", "numeric/float16.hpp", good["numeric/float16.hpp"] + '#include "kvcrumb/codec/affine.hpp"\n'),
@@ -194,7 +204,9 @@ def self_test():
         ("macros live in", "codec/affine.hpp", good["codec/affine.hpp"] + "#  define KVCRUMB_AFFINE 1\n"),
         ("asks for __CUDA_ARCH__", "codec/affine.hpp", good["codec/affine.hpp"] + "#if defined(__CUDA_ARCH__)\n#endif\n"),
         ("unknown layer", "tools/x.hpp", head),
-        ("neither a .hpp", "codec/affine.inl", head),
+        ("neither a .hpp", "codec/affine.txt", head),
+        ("outside of host/target/", "codec/affine.inl", head),
+        ("only host/targets.hpp", "kvcrumb.hpp", good["kvcrumb.hpp"] + '#include "kvcrumb/host/target/sum.inl"\n'),
         ("does not exist", "codec/affine.hpp", good["codec/affine.hpp"] + '#include "kvcrumb/codec/absent.hpp"\n'),
         ("included as", "codec/affine.hpp", good["codec/affine.hpp"] + '#include "../config.hpp"\n'),
         ("not reachable", "codec/symmetric.hpp", head),

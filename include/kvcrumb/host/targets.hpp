@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file Compiles the code of target/ once for each instruction set, each in a namespace of its own.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "kvcrumb/attention/options.hpp"
+#include "kvcrumb/host/instruction_set.hpp"
+#include "kvcrumb/host/memory.hpp"
+
+// nvcc's front end knows neither these vectors nor the pragmas: a .cu file gets nothing from here.
+#if !defined(__CUDACC__)
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// Functions between these two are compiled for the named features whatever the flags of the translation unit
+// are.
+#if defined(__clang__)
+#define KVCRUMB_BEGIN_TARGET(features) \
+  KVCRUMB_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define KVCRUMB_END_TARGET KVCRUMB_PRAGMA(clang attribute pop)
+#else
+#define KVCRUMB_BEGIN_TARGET(features) KVCRUMB_PRAGMA(GCC push_options) KVCRUMB_PRAGMA(GCC target(features))
+#define KVCRUMB_END_TARGET KVCRUMB_PRAGMA(GCC pop_options)
+#endif
+// Stands before a loop of few, constant steps, which must vanish for its arrays to become registers.
+#if defined(__clang__)
+#define KVCRUMB_TARGET_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KVCRUMB_TARGET_UNROLL _Pragma("GCC unroll 16")
+#endif
+#if defined(__clang__)
+#define KVCRUMB_DOTPROD "dotprod"
+#else
+#define KVCRUMB_DOTPROD "+dotprod"
+#endif
+#define KVCRUMB_PRAGMA(tokens) _Pragma(#tokens)
+#define KVCRUMB_TARGET_INLINE inline __attribute__((always_inline))
+
+#if defined(__GNUC__)  // vectors never cross a call that is not inlined
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#if !defined(__clang__)  // g++ 12.2 reports undefined registers of its own AVX-512 header (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#endif
+
+// The order of these files is not alphabetical.
+// clang-format off
+namespace kvcrumb::inline v0::host::target_portable {
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_ops.inl"
+#include "kvcrumb/host/target/portable.inl"
+#include "kvcrumb/host/target/vector.inl"
+#include "kvcrumb/host/target/dot_by_lines.inl"
+#include "kvcrumb/host/target/widen.inl"
+#include "kvcrumb/host/target/sum_exact.inl"
+#include "kvcrumb/host/target/multiply.inl"
+#include "kvcrumb/host/target/pass.inl"
+}  // namespace kvcrumb::inline v0::host::target_portable
+
+#if defined(__x86_64__)
+KVCRUMB_BEGIN_TARGET("avx2,fma,f16c,bmi,bmi2")
+namespace kvcrumb::inline v0::host::target_avx2 {
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_ops.inl"
+#include "kvcrumb/host/target/avx2.inl"
+#include "kvcrumb/host/target/vector.inl"
+#include "kvcrumb/host/target/dot_by_lines.inl"
+#include "kvcrumb/host/target/widen.inl"
+#include "kvcrumb/host/target/sum_exact.inl"
+#include "kvcrumb/host/target/multiply.inl"
+#include "kvcrumb/host/target/pass.inl"
+}  // namespace kvcrumb::inline v0::host::target_avx2
+KVCRUMB_END_TARGET
+
+KVCRUMB_BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi,bmi2")
+namespace kvcrumb::inline v0::host::target_avx512_vnni {
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/avx512_vnni.inl"
+#include "kvcrumb/host/target/vector.inl"
+#include "kvcrumb/host/target/dot_avx512_vnni.inl"
+#include "kvcrumb/host/target/widen.inl"
+#include "kvcrumb/host/target/sum_exact.inl"
+#include "kvcrumb/host/target/multiply.inl"
+#include "kvcrumb/host/target/pass.inl"
+}  // namespace kvcrumb::inline v0::host::target_avx512_vnni
+KVCRUMB_END_TARGET
+#elif defined(__aarch64__)
+KVCRUMB_BEGIN_TARGET(KVCRUMB_DOTPROD)
+namespace kvcrumb::inline v0::host::target_neon_dotprod {
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_ops.inl"
+#include "kvcrumb/host/target/neon_dotprod.inl"
+#include "kvcrumb/host/target/vector.inl"
+#include "kvcrumb/host/target/dot_by_lines.inl"
+#include "kvcrumb/host/target/widen.inl"
+#include "kvcrumb/host/target/sum_exact.inl"
+#include "kvcrumb/host/target/multiply.inl"
+#include "kvcrumb/host/target/pass.inl"
+}  // namespace kvcrumb::inline v0::host::target_neon_dotprod
+KVCRUMB_END_TARGET
+#endif
+// clang-format on
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif  // !defined(__CUDACC__)
