@@ -17,9 +17,6 @@ namespace detail {
 //! One call: the plans of both sides and the caller's memory in pieces.
 template <class Scheme, storage_float Row>
 struct attend_call {
-  using key_facts = scheme_facts<typename Scheme::key_type>;
-  using value_facts = scheme_facts<typename Scheme::value_type>;
-
   cache_view<Scheme, Row> const& view;
   int rows;  //!< query rows of a kv head
   section_side keys{}, values{};
@@ -28,11 +25,11 @@ struct attend_call {
 
   //! Cuts `work` into pieces; with null work only counts. Returns the bytes that are needed.
   std::int64_t prepare(std::byte* work) noexcept {
-    describe<key_facts>(view.scheme.key, side::key, keys);
-    describe<value_facts>(view.scheme.value, side::value, values);
+    describe(view.scheme.key, side::key, keys);
+    describe(view.scheme.value, side::value, values);
     memory_pieces pieces{work};
-    take(pieces, key_facts::bits, keys);
-    take(pieces, value_facts::bits, values);
+    take(pieces, keys);
+    take(pieces, values);
     take_shared(pieces);
     for (float*& scores : memory.scores)
       scores = pieces.take<float>(view.shape.tile_tokens);
@@ -51,19 +48,20 @@ struct attend_call {
   }
 
  private:
-  template <class Facts, class Side>
+  template <class Side>
   void describe(Side const& scheme, side which, section_side& out) const noexcept {
     out.plan = section_plan::of(Side::spec(which, view.shape));
     out.sets = operand_sets::of_plan(out.plan);
     out.levels = level_table::of(scheme.codec);
-    using facts = codec_facts<typename Facts::codec_type>;
+    using facts = codec_facts<typename Side::codec_type>;
+    out.mean_unit = facts::has_levels ? out.levels.mean() : 0.5f * static_cast<float>((1 << Side::bits) - 1);
     out.multiple = facts::has_levels ? out.levels.base : facts::multiple;
   }
-  static void take(memory_pieces& pieces, int bits, section_side& s) noexcept {
+  static void take(memory_pieces& pieces, section_side& s) noexcept {
     std::int64_t const params = static_cast<std::int64_t>(s.plan.groups) * align_up(s.plan.owners(), 16);
     s.gain = pieces.take<float>(params);
     s.bias = pieces.take<float>(params);
-    s.widened = bits == 3 ? pieces.take<std::byte>(s.plan.line_bytes) : nullptr;
+    s.widened = s.plan.line_bytes != s.plan.code_bytes ? pieces.take<std::byte>(s.plan.line_bytes) : nullptr;
   }
   template <class Count>
   std::int64_t most(Count count) const noexcept {
@@ -92,31 +90,28 @@ struct attend_call {
 };
 
 //! Runs the kernel of an instruction set over the parts of one kv head.
-template <class Scheme, storage_float Row, bool Exact>
-void run_pass(instruction_set isa, cache_view<Scheme, Row> const& view, attention_options const& options,
-              attend_call<Scheme, Row> const& call, int queries, int head) noexcept {
+template <class Scheme, storage_float Row>
+void run_pass(instruction_set isa, attend_call<Scheme, Row> const& c, attention_options const& options,
+              int queries, int head) noexcept {
   switch (isa) {
 #if defined(__x86_64__)
     case instruction_set::avx512_vnni:
-      target_avx512_vnni::head_pass<Scheme, Row, Exact>{view,        options, call.memory, call.keys,
-                                                        call.values, queries, call.rows}
+      target_avx512_vnni::head_pass<Scheme, Row>{c.view, options, c.memory, c.keys, c.values, queries, c.rows}
           .run(head);
       return;
     case instruction_set::avx2:
-      target_avx2::head_pass<Scheme, Row, Exact>{view,        options, call.memory, call.keys,
-                                                 call.values, queries, call.rows}
-          .run(head);
+      target_avx2::head_pass<Scheme, Row>{c.view, options, c.memory, c.keys, c.values, queries, c.rows}.run(
+          head);
       return;
 #elif defined(__aarch64__)
     case instruction_set::neon_dotprod:
-      target_neon_dotprod::head_pass<Scheme, Row, Exact>{view,        options, call.memory, call.keys,
-                                                         call.values, queries, call.rows}
+      target_neon_dotprod::head_pass<Scheme, Row>{c.view,   options, c.memory, c.keys,
+                                                  c.values, queries, c.rows}
           .run(head);
       return;
 #endif
     default:
-      target_portable::head_pass<Scheme, Row, Exact>{view,        options, call.memory, call.keys,
-                                                     call.values, queries, call.rows}
+      target_portable::head_pass<Scheme, Row>{c.view, options, c.memory, c.keys, c.values, queries, c.rows}
           .run(head);
   }
 }
@@ -145,11 +140,8 @@ void attend_head(attend_call<Scheme, Row>& call, rows_view<Q> q, int queries, in
     }
     r.constant = call.row[width] * scale;
   }
-  if (how.arithmetic == precision::binary32) {
-    run_pass<Scheme, Row, true>(how.isa, view, options, call, queries, head);
-  } else {
-    run_pass<Scheme, Row, false>(how.isa, view, options, call, queries, head);
-  }
+  call.keys.exact = call.values.exact = how.arithmetic == precision::binary32;
+  run_pass(how.isa, call, options, queries, head);
   for (int i = 0; i < call.rows; ++i) {
     query_row& r = call.memory.rows[i];
     std::int64_t const query_head = static_cast<std::int64_t>(head) * ratio + i / queries;

@@ -58,12 +58,22 @@ struct level_table {
   std::uint8_t high[16] = {}, low[16] = {};
   float level[16] = {};  //!< level - base
   float base = 0.0f, step = 0.0f;
+  int count = 0;
+
+  //! Of level - base over all codes.
+  float mean() const noexcept {
+    float sum = 0.0f;
+    for (int i = 0; i < count; ++i)
+      sum += level[i];
+    return count > 0 ? sum / static_cast<float>(count) : 0.0f;
+  }
 
   template <class Codec>
   static level_table of(Codec const& codec) noexcept {
     level_table t;
     if constexpr (codec_facts<Codec>::has_levels) {
       constexpr unsigned count = 1u << Codec::bits;
+      t.count = static_cast<int>(count);
       float least = codec.unit(0), most = least;
       for (unsigned i = 0; i < count; ++i) {
         if (codec.unit(i) < least) least = codec.unit(i);
@@ -83,6 +93,17 @@ struct level_table {
   }
 };
 
+//! What kernels are compiled for: schemes that agree in these share them.
+template <int Bits, bool Levels, storage_float Param, bias_form Form>
+struct section_format {
+  static constexpr int stored_bits = Bits;
+  static constexpr int bits = Bits == 3 ? 4 : Bits;  //!< of the codes as kernels read them
+  static constexpr bool has_levels = Levels;
+  static constexpr bias_form bias = Form;
+  static constexpr int planes = Form == bias_form::multiple ? 1 : 2;
+  using param_type = Param;
+};
+
 //! Facts about one side of a scheme; the primary template is a scheme that host kernels cannot read.
 template <class Scheme>
 struct scheme_facts {
@@ -91,14 +112,11 @@ struct scheme_facts {
 
 template <class Codec, class Grouping, class Transform>
 struct scheme_facts<composed<Codec, Grouping, Transform, fragment>> {
-  using codec_type = Codec;
-  using param_type = typename Codec::param_type;
-  static constexpr bool supported = codec_facts<Codec>::supported &&
-                                    (std::same_as<param_type, float16> ||
-                                     std::same_as<param_type, bfloat16> || std::same_as<param_type, float>);
-  static constexpr int bits = Codec::bits;
-  static constexpr int planes = Codec::planes;
-  static constexpr bool channelwise = Grouping::channelwise;
+  static constexpr bool supported = codec_facts<Codec>::supported && sizeof(typename Codec::param_type) >= 2;
+  using codec = codec_facts<Codec>;
+  //! Only if supported.
+  template <class C = codec>
+  using format = section_format<Codec::bits, C::has_levels, typename Codec::param_type, C::bias>;
 };
 
 }  // namespace kvcrumb::inline v0::host

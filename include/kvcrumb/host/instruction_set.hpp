@@ -15,7 +15,7 @@ namespace kvcrumb::inline v0::host {
 //! What a host kernel is compiled for. The numbers are stable: they may be stored in a configuration.
 enum class instruction_set : std::uint8_t {
   portable = 0,      //!< plain C++ on any processor: the reference of the others' integer sums, and slow
-  avx2 = 1,          //!< x86-64 with AVX2, FMA and F16C
+  avx2 = 1,          //!< x86-64 with AVX2, FMA, F16C, BMI1 and BMI2 (Haswell, Zen and later)
   avx512_vnni = 2,   //!< x86-64 with AVX-512 F, BW, DQ, VL and VNNI
   neon_dotprod = 3,  //!< AArch64 with the dot product instructions (Armv8.2 DotProd)
 };
@@ -41,7 +41,8 @@ inline bool is_available(instruction_set isa) noexcept {
     case instruction_set::avx2: {
       unsigned a = 0, b = 0, c = 0, d = 0;
       bool const f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
-      return f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+      return f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+             __builtin_cpu_supports("bmi") != 0 && __builtin_cpu_supports("bmi2") != 0;
     }
     case instruction_set::avx512_vnni:
       return is_available(instruction_set::avx2) && __builtin_cpu_supports("avx512f") != 0 &&

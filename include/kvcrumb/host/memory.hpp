@@ -42,7 +42,9 @@ struct section_side {
   section_plan plan;
   operand_sets sets;
   level_table levels;
-  float multiple = 0.0f;  //!< bias_form::multiple
+  float multiple = 0.0f;   //!< bias_form::multiple
+  float mean_unit = 0.0f;  //!< of all codes, less the base of a codebook
+  bool exact = false;      //!< products in binary32
   // Working memory, 64-byte aligned:
   float* gain = nullptr;         //!< [groups][owners] of the tile
   float* bias = nullptr;         //!< likewise

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kvcrumb/attention/options.hpp"
 #include "kvcrumb/host/instruction_set.hpp"
@@ -38,26 +39,29 @@
 #if defined(__clang__)
 #define KVCRUMB_DOTPROD "dotprod"
 #else
-#define KVCRUMB_DOTPROD "+dotprod"
+#define KVCRUMB_DOTPROD "arch=armv8.2-a+dotprod"
 #endif
+#define KVCRUMB_AVX2 "avx2,fma,f16c,bmi,bmi2"
+#define KVCRUMB_AVX512_VNNI "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi,bmi2"
 #define KVCRUMB_PRAGMA(tokens) _Pragma(#tokens)
 #define KVCRUMB_TARGET_INLINE inline __attribute__((always_inline))
 
-#if defined(__GNUC__)  // vectors never cross a call that is not inlined
-#pragma GCC diagnostic push
+// 64-byte vectors never cross a call that is not inlined. Not undone at the end: templates are compiled at
+// the end of the translation unit, and g++ 12.2 takes the state of this warning from there.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #if !defined(__clang__)  // g++ 12.2 reports undefined registers of its own AVX-512 header (GCC bug 105593)
+#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 #endif
 
 // The order of these files is not alphabetical.
 // clang-format off
 namespace kvcrumb::inline v0::host::target_portable {
-#include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/plain_ops.inl"
 #include "kvcrumb/host/target/portable.inl"
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_power.inl"
 #include "kvcrumb/host/target/vector.inl"
 #include "kvcrumb/host/target/dot_by_lines.inl"
 #include "kvcrumb/host/target/widen.inl"
@@ -67,11 +71,12 @@ namespace kvcrumb::inline v0::host::target_portable {
 }  // namespace kvcrumb::inline v0::host::target_portable
 
 #if defined(__x86_64__)
-KVCRUMB_BEGIN_TARGET("avx2,fma,f16c,bmi,bmi2")
+KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX2)
 namespace kvcrumb::inline v0::host::target_avx2 {
-#include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/plain_ops.inl"
 #include "kvcrumb/host/target/avx2.inl"
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_power.inl"
 #include "kvcrumb/host/target/vector.inl"
 #include "kvcrumb/host/target/dot_by_lines.inl"
 #include "kvcrumb/host/target/widen.inl"
@@ -81,10 +86,11 @@ namespace kvcrumb::inline v0::host::target_avx2 {
 }  // namespace kvcrumb::inline v0::host::target_avx2
 KVCRUMB_END_TARGET
 
-KVCRUMB_BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi,bmi2")
+KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX512_VNNI)
 namespace kvcrumb::inline v0::host::target_avx512_vnni {
-#include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/avx512_vnni.inl"
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/avx512_power.inl"
 #include "kvcrumb/host/target/vector.inl"
 #include "kvcrumb/host/target/dot_avx512_vnni.inl"
 #include "kvcrumb/host/target/widen.inl"
@@ -96,9 +102,10 @@ KVCRUMB_END_TARGET
 #elif defined(__aarch64__)
 KVCRUMB_BEGIN_TARGET(KVCRUMB_DOTPROD)
 namespace kvcrumb::inline v0::host::target_neon_dotprod {
-#include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/plain_ops.inl"
 #include "kvcrumb/host/target/neon_dotprod.inl"
+#include "kvcrumb/host/target/series.inl"
+#include "kvcrumb/host/target/plain_power.inl"
 #include "kvcrumb/host/target/vector.inl"
 #include "kvcrumb/host/target/dot_by_lines.inl"
 #include "kvcrumb/host/target/widen.inl"
@@ -110,7 +117,7 @@ KVCRUMB_END_TARGET
 #endif
 // clang-format on
 
-#if defined(__GNUC__)
+#if !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 

@@ -2,7 +2,7 @@
 //! @file The target avx2: operations and integer sums by VPMADDUBSW. Included once by targets.hpp.
 
 struct ops : plain_ops {
-  static KVCRUMB_TARGET_INLINE __m256 part(f32x16 v, int i) noexcept {
+  static KVCRUMB_TARGET_INLINE __m256 part(f32x16 const& v, int i) noexcept {
     __m256 out;
     std::memcpy(&out, reinterpret_cast<char const*>(&v) + 32 * i, sizeof out);
     return out;
@@ -13,14 +13,15 @@ struct ops : plain_ops {
     std::memcpy(reinterpret_cast<char*>(&v) + 32, &b, sizeof b);
     return v;
   }
-  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
+                                                   f32x16 const& c) noexcept {
     return whole(_mm256_fmadd_ps(part(a, 0), part(b, 0), part(c, 0)),
                  _mm256_fmadd_ps(part(a, 1), part(b, 1), part(c, 1)));
   }
-  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 a, f32x16 b) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 const& a, f32x16 const& b) noexcept {
     return whole(_mm256_max_ps(part(a, 0), part(b, 0)), _mm256_max_ps(part(a, 1), part(b, 1)));
   }
-  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 const& x) noexcept {
     return bits(whole(_mm256_castsi256_ps(_mm256_cvtps_epi32(part(x, 0))),
                       _mm256_castsi256_ps(_mm256_cvtps_epi32(part(x, 1)))));
   }
@@ -28,13 +29,12 @@ struct ops : plain_ops {
     __m128i const* const at = static_cast<__m128i const*>(p);
     return whole(_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at + 1)));
   }
-  static KVCRUMB_TARGET_INLINE float sum(f32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE float sum(f32x16 const& v) noexcept {
     __m256 const a = _mm256_add_ps(part(v, 0), part(v, 1));
     __m128 const b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     __m128 const c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
-  static KVCRUMB_TARGET_INLINE f32x16 power_of_two(f32x16 x) noexcept { return power_of_two_by_bits<ops>(x); }
 };
 
 //! Products of one line with one query row: sums[s][d] += codes of shift s in 4-byte element d of every lane.

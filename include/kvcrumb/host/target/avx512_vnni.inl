@@ -5,40 +5,35 @@ struct ops {
   using f32x16 = float __attribute__((vector_size(64)));
   using i32x16 = std::int32_t __attribute__((vector_size(64)));
 
-  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
+                                                   f32x16 const& c) noexcept {
     return _mm512_fmadd_ps(a, b, c);
   }
   static KVCRUMB_TARGET_INLINE void prefetch(std::byte const* p) noexcept { _mm_prefetch(p, _MM_HINT_T1); }
-  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 a, f32x16 b) noexcept { return _mm512_max_ps(a, b); }
-  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 const& a, f32x16 const& b) noexcept {
+    return _mm512_max_ps(a, b);
+  }
+  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 const& x) noexcept {
     return reinterpret_cast<i32x16>(_mm512_cvtps_epi32(x));
   }
   static KVCRUMB_TARGET_INLINE f32x16 from_half(void const* p) noexcept {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<__m256i const*>(p)));
   }
-  static KVCRUMB_TARGET_INLINE i32x16 larger(i32x16 a, i32x16 b) noexcept {
+  static KVCRUMB_TARGET_INLINE i32x16 larger(i32x16 const& a, i32x16 const& b) noexcept {
     return reinterpret_cast<i32x16>(
         _mm512_max_epi32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
   }
   //! x where value is not 0, else 0.
-  static KVCRUMB_TARGET_INLINE f32x16 unless_zero(f32x16 value, f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 unless_zero(f32x16 const& value, f32x16 const& x) noexcept {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ), x);
   }
-  //! 2^x for x <= 0, 0 below -125, NaN of a NaN; relative error about 2e-7.
-  static KVCRUMB_TARGET_INLINE f32x16 power_of_two(f32x16 x) noexcept {
-    __m512 const low = _mm512_set1_ps(-125.0f);
-    __mmask16 const kept = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
-    __m512 const whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 const p = power_series<ops>(_mm512_sub_ps(x, whole));
-    return _mm512_maskz_scalef_ps(kept, p, whole);
-  }
-  static KVCRUMB_TARGET_INLINE float sum(f32x16 v) noexcept { return _mm512_reduce_add_ps(v); }
-  static KVCRUMB_TARGET_INLINE float largest(f32x16 v) noexcept { return _mm512_reduce_max_ps(v); }
-  static KVCRUMB_TARGET_INLINE std::int32_t largest(i32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE float sum(f32x16 const& v) noexcept { return _mm512_reduce_add_ps(v); }
+  static KVCRUMB_TARGET_INLINE float largest(f32x16 const& v) noexcept { return _mm512_reduce_max_ps(v); }
+  static KVCRUMB_TARGET_INLINE std::int32_t largest(i32x16 const& v) noexcept {
     return _mm512_reduce_max_epi32(reinterpret_cast<__m512i>(v));
   }
   //! table[index[i]] of sixteen floats.
-  static KVCRUMB_TARGET_INLINE f32x16 look_up(float const* table, i32x16 index) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 look_up(float const* table, i32x16 const& index) noexcept {
     return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), _mm512_loadu_ps(table));
   }
   //! Four floats a[e] to the places 8 t + 2 e + h of sixteen.

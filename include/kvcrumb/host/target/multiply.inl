@@ -3,17 +3,17 @@
 //! targets.hpp.
 
 //! Gains and biases of all groups of a section; those of the section `next` are fetched in the background.
-template <class Facts>
+template <class Format>
 KVCRUMB_TARGET_INLINE void load_parameters(section_side const& side, std::byte const* section,
                                            std::byte const* next) noexcept {
-  using param_type = typename Facts::param_type;
-  constexpr bias_form form = codec_facts<typename Facts::codec_type>::bias;
+  using param_type = typename Format::param_type;
+  constexpr bias_form form = Format::bias;
   int const count = side.plan.groups * side.plan.owners();
   std::byte const* const first = section + side.plan.code_bytes;
   constexpr int bytes = static_cast<int>(sizeof(param_type));
   float *const gain = side.gain, *const bias = side.bias;  // copies: stores through them may alias `side`
   float const multiple = side.multiple;
-  std::int64_t const stored = static_cast<std::int64_t>(count) * bytes * Facts::planes;
+  std::int64_t const stored = static_cast<std::int64_t>(count) * bytes * Format::planes;
   for (std::int64_t i = 0; i < stored; i += 64)
     ops::prefetch(next + side.plan.code_bytes + i);
   for (int i = 0; i < count; i += 16) {
@@ -29,23 +29,26 @@ KVCRUMB_TARGET_INLINE void load_parameters(section_side const& side, std::byte c
   }
 }
 
-//! Splits n values x (a multiple of 64) into two bytes each, x ~ scale * (256 high + low), |x / scale| <=
-//! 32512. `largest` is the bit pattern of the largest magnitude. Returns scale: NaN if x is not finite, 0 if
-//! all of x is below 1e-34.
+//! Splits n values x (a multiple of 64) into two bytes each, x = scale * (256 high + low) + a rest, |x /
+//! scale| <= 32512, and adds the rests to `rest`. `largest` is the bit pattern of the largest magnitude.
+//! Returns scale: NaN if x is not finite, 0 if all of x is below 1e-34.
 KVCRUMB_TARGET_INLINE float split_terms(float const* x, int n, std::int32_t largest, std::int8_t* high,
-                                        std::int8_t* low) noexcept {
+                                        std::int8_t* low, f32x16& rest) noexcept {
   float const top = float_from_bits(static_cast<std::uint32_t>(largest));
-  float const factor = top >= 1e-34f ? 32512.0f / top : 0.0f;
-  f32x16 const by = splat(factor);
+  bool const any = top >= 1e-34f;
+  float const scale = any ? top * (1.0f / 32512.0f) : 0.0f;
+  f32x16 const by = splat(any ? 32512.0f / top : 0.0f), back = splat(-scale);
   for (int i = 0; i < n; i += 64) {
     i32x16 v[4];
     KVCRUMB_TARGET_UNROLL
-    for (int j = 0; j < 4; ++j)
-      v[j] = ops::round(load(x + i + 16 * j) * by);
+    for (int j = 0; j < 4; ++j) {
+      f32x16 const value = load(x + i + 16 * j);
+      v[j] = ops::round(value * by);
+      rest += ops::multiply_add(to_floats(v[j]), back, value);
+    }
     store_terms(v, high + i, low + i);
   }
-  if (largest >= 0x7F800000) return float_from_bits(0x7FC00000u);
-  return factor == 0.0f ? 0.0f : top * (1.0f / 32512.0f);
+  return largest >= 0x7F800000 ? float_from_bits(0x7FC00000u) : scale;
 }
 
 //! Scales and constants of 8 rows each become factors of the rows of a 16-row vector in operand order.
@@ -62,12 +65,12 @@ KVCRUMB_TARGET_INLINE i32x16 columns_between(int first, int begin, int end) noex
   return (place >= begin) & (place < end);
 }
 
-//! Sums of codes and operands, integers or, exact, floats in the same memory.
-template <int Bits, bool Levels, bool Exact, int H>
+//! Sums of codes and operands, integers or, with side.exact, floats in the same memory.
+template <int Bits, bool Levels, int H>
 KVCRUMB_TARGET_INLINE void add_up(section_side const& side, std::byte const* codes,
                                   std::byte const* const (&operands)[H], std::int32_t* const (&sums)[H],
                                   int k_begin, int k_end, std::byte const* next) noexcept {
-  if constexpr (Exact) {
+  if (side.exact) {
     for (int h = 0; h < H; ++h)
       sum_exact<Bits, Levels>(side.plan, side.sets, codes, reinterpret_cast<float const*>(operands[h]),
                               reinterpret_cast<float*>(sums[h]), k_begin, k_end, side.levels.level);
@@ -76,29 +79,24 @@ KVCRUMB_TARGET_INLINE void add_up(section_side const& side, std::byte const* cod
                                  next);
   }
 }
-template <bool Exact>
-KVCRUMB_TARGET_INLINE f32x16 load_sums(std::int32_t const* sums) noexcept {
+KVCRUMB_TARGET_INLINE f32x16 load_sums(std::int32_t const* sums, bool exact) noexcept {
   i32x16 const v = load(sums);
-  if constexpr (Exact) {
-    return floats_of(v);
-  } else {
-    return to_floats(v);
-  }
+  return exact ? floats_of(v) : to_floats(v);
 }
 
 //! y[h][row] = sum over the columns of x_hat[row][column] * x[h][column], columns and rows in operand order;
 //! added to y or stored. With `nonzero` columns whose x is 0 take no part, whatever their parameters are.
-template <class Facts, bool Exact, int H>
+template <class Format, int H>
 void multiply_section(section_side const& side, multiply_memory const& memory, std::byte const* codes,
                       float const* const (&x)[H], bool nonzero, bool add, float* const (&y)[H],
                       std::byte const* next) noexcept {
-  constexpr bool levels = codec_facts<typename Facts::codec_type>::has_levels;
-  constexpr int bits = Facts::bits == 3 ? 4 : Facts::bits;
+  constexpr bool levels = Format::has_levels;
+  constexpr int bits = Format::bits;
   section_plan const p = side.plan;  // a copy: stores may alias it otherwise
   int const padded = padded_columns(p);
   for (int c = p.columns; c < padded; c += 16)
     store(memory.folded + c, f32x16{});
-  float const unit = levels && !Exact ? 256.0f * side.levels.step : 1.0f;
+  float const unit = levels && !side.exact ? 256.0f * side.levels.step : 1.0f;
   std::byte const* operands[H];
   std::int32_t* sums[H];
   for (int h = 0; h < H; ++h) {
@@ -127,12 +125,15 @@ void multiply_section(section_side const& side, multiply_memory const& memory, s
           largest = ops::larger(largest, bits_of(u) & magnitude);
         }
         float scale = unit;
-        if constexpr (Exact) {
+        if (side.exact) {
           std::memcpy(memory.exact + static_cast<std::int64_t>(group) * padded, folded,
                       static_cast<std::size_t>(padded) * sizeof(float));
         } else {
           std::int8_t* const high = memory.terms + static_cast<std::int64_t>(group) * 2 * padded;
-          scale *= split_terms(folded, padded, ops::largest(largest), high, high + padded);
+          f32x16 rest{};
+          scale *= split_terms(folded, padded, ops::largest(largest), high, high + padded, rest);
+          constant =
+              ops::multiply_add(rest, splat(side.mean_unit), constant);  // as if every code were the mean one
         }
         float const offset = ops::sum(constant);
         int const end = (group + 1) * p.group < p.rows ? (group + 1) * p.group : p.rows;
@@ -141,21 +142,22 @@ void multiply_section(section_side const& side, multiply_memory const& memory, s
           constants[row / 8] = offset;
         }
       }
-      if constexpr (Exact) {
+      if (side.exact) {
         build_exact_operand(p, side.sets, memory.exact, reinterpret_cast<float*>(memory.operands[h]));
       } else {
         build_operand(p, side.sets, memory.terms, memory.operands[h]);
       }
     }
-    add_up<bits, levels, Exact, H>(side, codes, operands, sums, 0, p.k_units, next);
+    add_up<bits, levels, H>(side, codes, operands, sums, 0, p.k_units, next);
     bool const equal = p.group % 32 == 0;
     for (int h = 0; h < H; ++h) {
       float *const out = y[h], *const scales = memory.scales[h], *const constants = memory.constants[h];
       std::int32_t const* const sum = sums[h];
       for (int row = 0; row < p.rows; row += 16) {
         f32x16 const base = add ? load(out + row) : f32x16{};
-        f32x16 const total = ops::multiply_add(load_sums<Exact>(sum + row), spread_rows(scales, row, equal),
-                                               spread_rows(constants, row, equal));
+        f32x16 const total =
+            ops::multiply_add(load_sums(sum + row, side.exact), spread_rows(scales, row, equal),
+                              spread_rows(constants, row, equal));
         store(out + row, total + base);
       }
     }
@@ -163,7 +165,7 @@ void multiply_section(section_side const& side, multiply_memory const& memory, s
   }
   for (int group = 0; group < p.groups; ++group) {
     int const begin = group * p.group, end = begin + p.group < p.columns ? begin + p.group : p.columns;
-    float scale[H], total[H];
+    float scale[H], total[H], rests[H];
     for (int h = 0; h < H; ++h) {
       i32x16 largest{};
       f32x16 sum{};
@@ -174,17 +176,20 @@ void multiply_section(section_side const& side, multiply_memory const& memory, s
         largest = ops::larger(largest, bits_of(value) & magnitude);
       }
       total[h] = ops::sum(sum);
-      if constexpr (Exact) {
+      rests[h] = 0.0f;
+      if (side.exact) {
         scale[h] = ops::largest(largest) != 0 ? unit : 0.0f;
         build_exact_operand(p, side.sets, memory.folded, reinterpret_cast<float*>(memory.operands[h]));
       } else {
+        f32x16 rest{};
         scale[h] = unit * split_terms(memory.folded, padded, ops::largest(largest), memory.terms,
-                                      memory.terms + padded);
+                                      memory.terms + padded, rest);
+        rests[h] = ops::sum(rest) * side.mean_unit;
         build_operand(p, side.sets, memory.terms, memory.operands[h]);
       }
     }
     int const first = begin / p.unit_columns(), last = (end - 1) / p.unit_columns() + 1;
-    add_up<bits, levels, Exact, H>(side, codes, operands, sums, first, last, next);
+    add_up<bits, levels, H>(side, codes, operands, sums, first, last, next);
     next += static_cast<std::int64_t>(last - first) * p.p_units * 512;
     float const *const gain = side.gain + group * p.rows, *const bias = side.bias + group * p.rows;
     for (int h = 0; h < H; ++h) {
@@ -196,7 +201,8 @@ void multiply_section(section_side const& side, multiply_memory const& memory, s
           continue;
         }
         f32x16 const base = add || group > 0 ? load(y[h] + row) : f32x16{};
-        f32x16 const product = load_sums<Exact>(memory.sums[h] + row) * splat(scale[h]);
+        f32x16 const product =
+            ops::multiply_add(load_sums(memory.sums[h] + row, side.exact), splat(scale[h]), splat(rests[h]));
         f32x16 const offset = ops::multiply_add(load(bias + row), splat(total[h]), base);
         store(y[h] + row, ops::multiply_add(product, load(gain + row), offset));
       }

@@ -2,7 +2,7 @@
 //! @file The target neon_dotprod: operations and integer sums by SDOT. Included once by targets.hpp.
 
 struct ops : plain_ops {
-  static KVCRUMB_TARGET_INLINE float32x4_t part(f32x16 v, int i) noexcept {
+  static KVCRUMB_TARGET_INLINE float32x4_t part(f32x16 const& v, int i) noexcept {
     float32x4_t out;
     std::memcpy(&out, reinterpret_cast<char const*>(&v) + 16 * i, sizeof out);
     return out;
@@ -10,14 +10,15 @@ struct ops : plain_ops {
   static KVCRUMB_TARGET_INLINE void put(f32x16& v, int i, float32x4_t x) noexcept {
     std::memcpy(reinterpret_cast<char*>(&v) + 16 * i, &x, sizeof x);
   }
-  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
+                                                   f32x16 const& c) noexcept {
     f32x16 v;
     KVCRUMB_TARGET_UNROLL
     for (int i = 0; i < 4; ++i)
       put(v, i, vfmaq_f32(part(c, i), part(a, i), part(b, i)));
     return v;
   }
-  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 const& x) noexcept {
     i32x16 v;
     KVCRUMB_TARGET_UNROLL
     for (int i = 0; i < 4; ++i) {
@@ -35,10 +36,9 @@ struct ops : plain_ops {
     }
     return v;
   }
-  static KVCRUMB_TARGET_INLINE float sum(f32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE float sum(f32x16 const& v) noexcept {
     return vaddvq_f32(vaddq_f32(vaddq_f32(part(v, 0), part(v, 1)), vaddq_f32(part(v, 2), part(v, 3))));
   }
-  static KVCRUMB_TARGET_INLINE f32x16 power_of_two(f32x16 x) noexcept { return power_of_two_by_bits<ops>(x); }
 };
 
 //! Products of one line with one query row: sums[s][d] += codes of shift s in 4-byte element d of every lane.

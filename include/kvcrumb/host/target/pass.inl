@@ -4,10 +4,10 @@
 
 //! Attention of the query heads of one kv head; what attention_pass computes, with the tiles as integer
 //! products. Logits are kept in units of ln 2.
-template <class Scheme, storage_float Row, bool Exact>
+template <class Scheme, storage_float Row>
 struct head_pass {
-  using key_facts = scheme_facts<typename Scheme::key_type>;
-  using value_facts = scheme_facts<typename Scheme::value_type>;
+  using key_format = typename scheme_facts<typename Scheme::key_type>::template format<>;
+  using value_format = typename scheme_facts<typename Scheme::value_type>::template format<>;
 
   cache_view<Scheme, Row> const& view;
   attention_options const& options;
@@ -59,7 +59,7 @@ struct head_pass {
     f32x16 top = splat(negative_infinity);
     for (int t = 0; t < n; t += 16) {
       f32x16 s = load(scores + t);
-      if (options.soft_cap > 0.0f) s = capped(s);
+      if (options.soft_cap > 0.0f) s = capped(s, options.soft_cap * log2_e);
       if (seen != nullptr) s = select(load(seen + t), s, splat(negative_infinity));
       store(scores + t, s);
       top = ops::maximum(top, s);
@@ -71,23 +71,12 @@ struct head_pass {
     f32x16 sum{};
     for (int t = 0; t < n; t += 16) {
       f32x16 const weight =
-          ops::power_of_two(load(scores + t) - base);  // NaN of a NaN, so that it reaches the sum
+          power_of_two(load(scores + t) - base);  // NaN of a NaN, so that it reaches the sum
       store(scores + t, weight);
       sum += weight;
     }
     state.sum += ops::sum(sum);
     return true;
-  }
-
-  //! c tanh(s / c) of logits in units of ln 2.
-  KVCRUMB_TARGET_INLINE f32x16 capped(f32x16 s) const noexcept {
-    float const cap = options.soft_cap * log2_e;
-    f32x16 const x = s * splat(1.0f / cap);
-    f32x16 const away = floats_of(bits_of(x) & (i32x16{} + 0x7FFFFFFF));
-    f32x16 const e = ops::power_of_two(away * splat(-2.0f * log2_e));
-    f32x16 const y = (splat(1.0f) - e) / (splat(1.0f) + e) * splat(cap);
-    f32x16 const signed_y = floats_of(bits_of(y) | (bits_of(x) & (i32x16{} + std::int32_t(0x80000000u))));
-    return select(x == x, signed_y, x);
   }
 
   void visit_tile(int head, std::int64_t tile, int next_head, std::int64_t next) const noexcept {
@@ -101,12 +90,12 @@ struct head_pass {
     std::byte const* const next_keys = view.keys.section(next_head, next);
     std::byte const* const next_values = view.values.section(next_head, next);
     ops::prefetch(view.masks.section(next_head, next));
-    load_parameters<key_facts>(keys, key_codes, next_keys);
-    load_parameters<value_facts>(values, value_codes, next_values);
-    if constexpr (key_facts::bits == 3) key_codes = widen(keys, key_codes);
-    if constexpr (value_facts::bits == 3) value_codes = widen(values, value_codes);
+    load_parameters<key_format>(keys, key_codes, next_keys);
+    load_parameters<value_format>(values, value_codes, next_values);
+    if constexpr (key_format::stored_bits == 3) key_codes = widen(keys, key_codes);
+    if constexpr (value_format::stored_bits == 3) value_codes = widen(values, value_codes);
     int i = 0;
-    for (; !Exact && i + 1 < rows; i += 2)
+    for (; !keys.exact && i + 1 < rows; i += 2)
       visit_rows_of_tile<2>(head, first, same_sight ? nullptr : mask, seen, i, key_codes, value_codes,
                             next_keys, next_values);
     for (; i < rows; ++i)
@@ -146,7 +135,7 @@ struct head_pass {
       x[h] = memory.row(i + h).prepared;
       y[h] = memory.scores[h];
     }
-    multiply_section<key_facts, Exact, H>(keys, memory.shared, key_codes, x, false, false, y, next_keys);
+    multiply_section<key_format, H>(keys, memory.shared, key_codes, x, false, false, y, next_keys);
     for (int h = 0; h < H; ++h) {
       query_row const& row = memory.row(i + h);
       if (row.constant != 0.0f) {
@@ -163,8 +152,7 @@ struct head_pass {
       x[h] = y[h];
       y[h] = row.tile_output;
     }
-    multiply_section<value_facts, Exact, H>(values, memory.shared, value_codes, x, true, true, y,
-                                            next_values);
+    multiply_section<value_format, H>(values, memory.shared, value_codes, x, true, true, y, next_values);
   }
 
   KVCRUMB_TARGET_INLINE void scale_row(float* row, float factor) const noexcept {

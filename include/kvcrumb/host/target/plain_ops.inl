@@ -7,20 +7,21 @@ struct plain_ops {
   using u32x16 = std::uint32_t __attribute__((vector_size(64)));
   using u16x16 = std::uint16_t __attribute__((vector_size(32)));
 
-  static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 x) noexcept { return reinterpret_cast<i32x16>(x); }
-  static KVCRUMB_TARGET_INLINE f32x16 floats(i32x16 x) noexcept { return reinterpret_cast<f32x16>(x); }
+  static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept { return reinterpret_cast<i32x16>(x); }
+  static KVCRUMB_TARGET_INLINE f32x16 floats(i32x16 const& x) noexcept { return reinterpret_cast<f32x16>(x); }
 
   static KVCRUMB_TARGET_INLINE void prefetch(std::byte const* p) noexcept { __builtin_prefetch(p, 0, 2); }
-  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
+                                                   f32x16 const& c) noexcept {
     return a * b + c;
   }
   //! The larger one, b where one is NaN.
-  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 a, f32x16 b) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 const& a, f32x16 const& b) noexcept {
     i32x16 const first = a > b;
     return floats((first & bits(a)) | (~first & bits(b)));
   }
   //! To nearest, ties to even; |x| < 2^22.
-  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE i32x16 round(f32x16 const& x) noexcept {
     f32x16 const shifted = x + 12582912.0f;  // 1.5 * 2^23: the last bit of the sum is worth 1
     return bits(shifted) - 0x4B400000;
   }
@@ -34,35 +35,35 @@ struct plain_ops {
     return floats(bits(value) | (special & (reinterpret_cast<i32x16>(magnitude) | 0x7F800000)) |
                   reinterpret_cast<i32x16>((wide & 0x8000u) << 16));
   }
-  static KVCRUMB_TARGET_INLINE i32x16 larger(i32x16 a, i32x16 b) noexcept {
+  static KVCRUMB_TARGET_INLINE i32x16 larger(i32x16 const& a, i32x16 const& b) noexcept {
     i32x16 const first = a > b;
     return (first & a) | (~first & b);
   }
-  static KVCRUMB_TARGET_INLINE f32x16 unless_zero(f32x16 value, f32x16 x) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 unless_zero(f32x16 const& value, f32x16 const& x) noexcept {
     i32x16 const zero = value == 0.0f;
     return floats(~zero & bits(x));
   }
-  static KVCRUMB_TARGET_INLINE float sum(f32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE float sum(f32x16 const& v) noexcept {
     float total[8];
     for (int i = 0; i < 8; ++i)
       total[i] = v[i] + v[i + 8];
     return ((total[0] + total[4]) + (total[2] + total[6])) + ((total[1] + total[5]) + (total[3] + total[7]));
   }
   //! The largest; NaN only if all are.
-  static KVCRUMB_TARGET_INLINE float largest(f32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE float largest(f32x16 const& v) noexcept {
     float top = v[0];
     for (int i = 1; i < 16; ++i)
       top = v[i] > top || top != top ? v[i] : top;
     return top;
   }
-  static KVCRUMB_TARGET_INLINE std::int32_t largest(i32x16 v) noexcept {
+  static KVCRUMB_TARGET_INLINE std::int32_t largest(i32x16 const& v) noexcept {
     std::int32_t top = v[0];
     for (int i = 1; i < 16; ++i)
       top = v[i] > top ? v[i] : top;
     return top;
   }
   //! table[index[i]] of sixteen floats.
-  static KVCRUMB_TARGET_INLINE f32x16 look_up(float const* table, i32x16 index) noexcept {
+  static KVCRUMB_TARGET_INLINE f32x16 look_up(float const* table, i32x16 const& index) noexcept {
     f32x16 v;
     for (int i = 0; i < 16; ++i)
       v[i] = table[index[i]];
@@ -73,16 +74,3 @@ struct plain_ops {
                   a[0], a[0], a[1], a[1], a[2], a[2], a[3], a[3]};
   }
 };
-
-//! power_of_two of targets without VSCALEFPS: 2^x for x <= 0, 0 below -125, NaN of a NaN.
-template <class Ops, class Vector>
-KVCRUMB_TARGET_INLINE Vector power_of_two_by_bits(Vector x) noexcept {
-  auto const below = x < -125.0f;
-  Vector const low = Vector{} - 125.0f;
-  auto const whole = Ops::round(Ops::maximum(low, x));
-  Vector const rest = Ops::maximum(low, x) - __builtin_convertvector(whole, Vector);
-  auto const scaled = reinterpret_cast<decltype(whole)>(power_series<Ops>(rest)) + (whole << 23);
-  auto const unordered = x != x;
-  return reinterpret_cast<Vector>((~below & ~unordered & scaled) |
-                                  (unordered & reinterpret_cast<decltype(whole)>(x)));
-}

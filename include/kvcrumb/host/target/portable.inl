@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! @file The target portable: operations and integer sums in plain C++. Included once by targets.hpp.
 
-struct ops : plain_ops {
-  static KVCRUMB_TARGET_INLINE f32x16 power_of_two(f32x16 x) noexcept { return power_of_two_by_bits<ops>(x); }
-};
+struct ops : plain_ops {};
 
 //! Products of one line with one query row: sums[s][d] += codes of shift s in 4-byte element d of every lane.
 template <int Bits, bool Levels>

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file The series of 2^x near 0. Included once per target by targets.hpp.
+//! @file The series of 2^x near 0. Included once per target by targets.hpp, after its ops.
 
 //! 2^x for |x| <= 0.5 by its Taylor series (coefficients ln(2)^k / k!); relative error about 2e-7.
-template <class Ops, class Vector>
-KVCRUMB_TARGET_INLINE Vector power_series(Vector x) noexcept {
+KVCRUMB_TARGET_INLINE ops::f32x16 power_series(ops::f32x16 const& x) noexcept {
   constexpr float factors[] = {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f,
                                2.4022651e-1f, 6.9314718e-1f, 1.0f};
-  Vector p = Vector{} + 1.5403530e-4f;
+  ops::f32x16 p = ops::f32x16{} + 1.5403530e-4f;
   KVCRUMB_TARGET_UNROLL
   for (int i = 0; i < 6; ++i)
-    p = Ops::multiply_add(p, x, Vector{} + factors[i]);
+    p = ops::multiply_add(p, x, ops::f32x16{} + factors[i]);
   return p;
 }

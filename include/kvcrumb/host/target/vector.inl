@@ -12,20 +12,22 @@ KVCRUMB_TARGET_INLINE f32x16 load(float const* p) noexcept {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-KVCRUMB_TARGET_INLINE void store(float* p, f32x16 v) noexcept { std::memcpy(p, &v, sizeof v); }
+KVCRUMB_TARGET_INLINE void store(float* p, f32x16 const& v) noexcept { std::memcpy(p, &v, sizeof v); }
 KVCRUMB_TARGET_INLINE i32x16 load(std::int32_t const* p) noexcept {
   i32x16 v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-KVCRUMB_TARGET_INLINE void store(std::int32_t* p, i32x16 v) noexcept { std::memcpy(p, &v, sizeof v); }
+KVCRUMB_TARGET_INLINE void store(std::int32_t* p, i32x16 const& v) noexcept { std::memcpy(p, &v, sizeof v); }
 KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept { return f32x16{} + x; }
-KVCRUMB_TARGET_INLINE f32x16 to_floats(i32x16 v) noexcept { return __builtin_convertvector(v, f32x16); }
-KVCRUMB_TARGET_INLINE i32x16 bits_of(f32x16 v) noexcept { return reinterpret_cast<i32x16>(v); }
-KVCRUMB_TARGET_INLINE f32x16 floats_of(i32x16 v) noexcept { return reinterpret_cast<f32x16>(v); }
+KVCRUMB_TARGET_INLINE f32x16 to_floats(i32x16 const& v) noexcept {
+  return __builtin_convertvector(v, f32x16);
+}
+KVCRUMB_TARGET_INLINE i32x16 bits_of(f32x16 const& v) noexcept { return reinterpret_cast<i32x16>(v); }
+KVCRUMB_TARGET_INLINE f32x16 floats_of(i32x16 const& v) noexcept { return reinterpret_cast<f32x16>(v); }
 
 //! Where the mask is -1 a, where it is 0 b.
-KVCRUMB_TARGET_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) noexcept {
+KVCRUMB_TARGET_INLINE f32x16 select(i32x16 const& mask, f32x16 const& a, f32x16 const& b) noexcept {
   return floats_of((mask & bits_of(a)) | (~mask & bits_of(b)));
 }
 
@@ -52,6 +54,15 @@ KVCRUMB_TARGET_INLINE f32x16 load_stored(std::byte const* p, float) noexcept {
   f32x16 v;
   std::memcpy(&v, p, sizeof v);
   return v;
+}
+
+//! c tanh(s / c), NaN of a NaN.
+KVCRUMB_TARGET_INLINE f32x16 capped(f32x16 const& s, float cap) noexcept {
+  i32x16 const sign = i32x16{} + std::numeric_limits<std::int32_t>::min();
+  f32x16 const x = s * splat(1.0f / cap);
+  f32x16 const e = power_of_two(floats_of(bits_of(x) & ~sign) * splat(-2.0f * log2_e));
+  f32x16 const y = (splat(1.0f) - e) / (splat(1.0f) + e) * splat(cap);
+  return select(x == x, floats_of(bits_of(y) | (bits_of(x) & sign)), x);
 }
 
 //! Words number n of 16 lanes of a 3-bit section: pairs of words of a lane are neighbours.
