@@ -133,3 +133,30 @@ TEST_CASE("NaN parameters reach the result, those of slots that are not read do 
     }
   }
 }
+
+TEST_CASE("a scale that is NaN beside a good minimum reaches the result", "[host]") {
+  test::layer_rows const rows = test::random_layer(6, 1, 64, 64);
+  auto const q = test::random_queries(2, 1, 1, 64);
+  using scheme_type = schemes::kivi_type<2, 32>;
+  auto scheme = schemes::kivi<2, 32>();
+  scheme.flush.block = 32;
+  auto const cache = test::filled(scheme, rows, 32);
+  for (host::execution const& how : test::all_executions()) {
+    for (bool const of_keys : {true, false}) {
+      section_spec const spec = of_keys ? scheme_type::key_type::spec(side::key, {64, 32})
+                                        : scheme_type::value_type::spec(side::value, {64, 32});
+      auto view = cache.view();
+      auto& sections = of_keys ? view.keys : view.values;
+      std::vector<std::byte> copy(test::size(2 * sections.stride_tile));
+      std::memcpy(copy.data(), sections.data,
+                  test::size(sections.stride_tile + fragment::section_bytes(spec)));
+      float16 const nan{0x7E00};
+      std::memcpy(copy.data() + fragment::param_offset(spec, 0, 7, 0), &nan, 2);  // channel 7 or slot 7
+      sections.data = copy.data();
+      auto const damaged = test::run_host(view, q, 1, 1, how);
+      CAPTURE(host::to_string(how.isa), static_cast<int>(how.arithmetic), of_keys);
+      CHECK(std::isnan(damaged.output[0]));
+      CHECK(std::isnan(damaged.output[63]) == of_keys);  // values: the other channel group is whole
+    }
+  }
+}

@@ -10,6 +10,12 @@ KVCRUMB_TARGET_INLINE void multiply_bytes(__m512i& accumulator, __m512i codes, _
 #endif
 }
 
+//! All 16-bit elements. (Not the intrinsic: without optimization it is a macro for constants.)
+KVCRUMB_TARGET_INLINE __m512i shifted_right(__m512i const& x, int bits) noexcept {
+  using u16x32 = std::uint16_t __attribute__((vector_size(64)));
+  return reinterpret_cast<__m512i>(reinterpret_cast<u16x32>(x) >> static_cast<std::uint16_t>(bits));
+}
+
 //! Sums over the four 16-byte lanes of four vectors: lane i of the result belongs to v[i].
 KVCRUMB_TARGET_INLINE __m512i sum_lanes(__m512i const* v) noexcept {
   __m512i const ab =
@@ -158,7 +164,7 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
             for (int s = 0; s < shifts; ++s) {
               __m512i c = x, c_low = x;
               if constexpr (Levels) {
-                c = _mm512_and_si512(s == 0 ? x : _mm512_srli_epi16(x, static_cast<unsigned>(s * Bits)),
+                c = _mm512_and_si512(s == 0 ? x : shifted_right(x, s * Bits),
                                      _mm512_set1_epi8((1 << Bits) - 1));
                 c_low = _mm512_shuffle_epi8(low_level, c);
                 c = _mm512_shuffle_epi8(high_level, c);
@@ -196,7 +202,7 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
         KVCRUMB_TARGET_UNROLL
         for (int s = 0; s < shifts; ++s) {
           row[s] = sum_lanes(part[h][s]);
-          if (!Levels) row[s] = _mm512_srai_epi32(row[s], static_cast<unsigned>(s * Bits));
+          if (!Levels) row[s] = reinterpret_cast<__m512i>(reinterpret_cast<i32x16>(row[s]) >> (s * Bits));
         }
         store_rows<shifts>(p, pp, half, row, sums[h]);
       }

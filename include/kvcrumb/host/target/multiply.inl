@@ -30,8 +30,8 @@ KVCRUMB_TARGET_INLINE void load_parameters(section_side const& side, std::byte c
 }
 
 //! Splits n values x (a multiple of 64) into two bytes each, x = scale * (256 high + low) + a rest, |x /
-//! scale| <= 32512, and adds the rests to `rest`. `largest` is the bit pattern of the largest magnitude.
-//! Returns scale: NaN if x is not finite, 0 if all of x is below 1e-34.
+//! scale| <= 32512, and adds the rests to `rest`, which becomes NaN if x is not finite. `largest` is the bit
+//! pattern of the largest magnitude. Returns scale, 0 if all of x is below 1e-34.
 KVCRUMB_TARGET_INLINE float split_terms(float const* x, int n, std::int32_t largest, std::int8_t* high,
                                         std::int8_t* low, f32x16& rest) noexcept {
   float const top = float_from_bits(static_cast<std::uint32_t>(largest));
@@ -48,7 +48,7 @@ KVCRUMB_TARGET_INLINE float split_terms(float const* x, int n, std::int32_t larg
     }
     store_terms(v, high + i, low + i);
   }
-  return largest >= 0x7F800000 ? float_from_bits(0x7FC00000u) : scale;
+  return scale;
 }
 
 //! Scales and constants of 8 rows each become factors of the rows of a 16-row vector in operand order.
