@@ -19,7 +19,7 @@ endif()
 # Catch2 2.13 is headers only, so the cross compiler needs no library of its own.
 find_path(KVCRUMB_CATCH2_HEADER catch2/catch.hpp)
 if(KVCRUMB_QEMU_AARCH64 AND KVCRUMB_AARCH64_CXX AND KVCRUMB_CATCH2_HEADER)
-  set(program "${CMAKE_CURRENT_BINARY_DIR}/test_host_aarch64")
+  set(program "${CMAKE_CURRENT_BINARY_DIR}/host_tests_aarch64")
   set(sources sums accuracy attend_host_checks attend_codebook)
   list(TRANSFORM sources REPLACE "(.+)" "${CMAKE_CURRENT_LIST_DIR}/unit/host/\\1_test.cpp")
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/kvcrumb/*.hpp"

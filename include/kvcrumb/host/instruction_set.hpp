@@ -2,6 +2,8 @@
 //! @file The instruction sets that host kernels are written for, and which of them this processor has.
 #pragma once
 
+#include <initializer_list>
+
 #include "kvcrumb/config.hpp"
 
 #if defined(__x86_64__)
