@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file DecoQuant in the groups and the window that KIVI has.
+#include <kvcrumb/schemes/decoquant.hpp>
+
+#include "layer_of.hpp"
+
+namespace kvcrumb_lm {
+
+result<std::unique_ptr<kv_layer>> make_decoquant(std::string_view name, layer_request const& r) {
+  return with_group(name, r.group, [&](auto group) {
+    auto scheme = kvcrumb::schemes::decoquant<4, group(), 8, kvcrumb::linear>();
+    scheme.flush = flush_of(r);
+    return make_layer(name, scheme, r);
+  });
+}
+
+}  // namespace kvcrumb_lm

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a small Llama-type model on text files and writes it as kvcrumb-lm (and Hugging Face) reads it.
+
+    python3 train.py --tiny --output tiny TEXT...            a few million parameters, minutes on two CPU cores
+    python3 train.py --size 60m --minutes 30 --output m TEXT...   for a GPU
+
+Needs PyTorch and the package `tokenizers`. The last --held-out characters of each file are not trained on; they are
+written to OUTPUT/heldout.txt. Every training sequence begins with the token <bos>, which is what lets a model that is
+trained for long grow an attention sink there.
+
+Writes config.json, tokenizer.json (byte-level BPE) and model.safetensors (fp16).
+"""
+import argparse
+import json
+import math
+import pathlib
+import struct
+import time
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SIZES = {  # hidden, layers, query heads, kv heads, head dimension, intermediate, vocabulary, context, batch
+    "tiny": (192, 4, 4, 2, 64, 512, 2048, 256, 16),
+    "30m": (512, 8, 8, 4, 64, 1408, 8192, 1024, 64),
+    "60m": (640, 12, 10, 5, 64, 1792, 8192, 2048, 48),
+    "100m": (768, 14, 12, 4, 64, 2048, 16384, 2048, 32),
+}
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("texts", nargs="+", type=pathlib.Path, metavar="TEXT")
+    p.add_argument("--output", required=True, type=pathlib.Path)
+    p.add_argument("--size", choices=SIZES, default="60m")
+    p.add_argument("--tiny", action="store_true", help="--size tiny")
+    p.add_argument("--minutes", type=float, default=5.0, help="of training; the learning rate follows this clock")
+    p.add_argument("--rate", type=float, default=1e-3, help="largest learning rate")
+    p.add_argument("--held-out", type=int, default=50000, help="characters at the end of each file")
+    p.add_argument("--qk-norm", action="store_true", help="a Qwen3 model: norms of queries and keys")
+    p.add_argument("--bias", action="store_true", help="a Qwen2 model: biases of queries, keys and values")
+    p.add_argument("--seed", type=int, default=1)
+    a = p.parse_args()
+    if a.qk_norm and a.bias:
+        p.error("--qk-norm and --bias exclude each other")
+    if a.tiny:
+        a.size = "tiny"
+    return a
+
+
+def train_tokenizer(texts, vocabulary):
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=["<bos>"], show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
+    return t
+
+
+class Norm(torch.nn.Module):
+    def __init__(self, width, epsilon=1e-5):
+        super().__init__()
+        self.weight, self.epsilon = torch.nn.Parameter(torch.ones(width)), epsilon
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.epsilon).type_as(x) * self.weight
+
+
+def rotate(x, cosine, sine):  # [batch][head][token][dim]
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], -1)
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        hidden, dim, inner = c["hidden_size"], c["head_dim"], c["intermediate_size"]
+        self.heads, self.kv_heads, self.dim = c["num_attention_heads"], c["num_key_value_heads"], dim
+        self.input_layernorm, self.post_attention_layernorm = Norm(hidden), Norm(hidden)
+        bias, linear = c["model_type"] == "qwen2", torch.nn.Linear
+        self.self_attn = torch.nn.ModuleDict({
+            "q_proj": linear(hidden, self.heads * dim, bias), "k_proj": linear(hidden, self.kv_heads * dim, bias),
+            "v_proj": linear(hidden, self.kv_heads * dim, bias), "o_proj": linear(self.heads * dim, hidden, False),
+        })  # fmt: skip
+        if c["model_type"] == "qwen3":
+            self.self_attn.update({"q_norm": Norm(dim), "k_norm": Norm(dim)})
+        self.mlp = torch.nn.ModuleDict({
+            "gate_proj": linear(hidden, inner, False), "up_proj": linear(hidden, inner, False),
+            "down_proj": linear(inner, hidden, False),
+        })  # fmt: skip
+
+    def forward(self, x, cosine, sine):
+        a, m, (batch, tokens, _) = self.self_attn, self.mlp, x.shape
+        h = self.input_layernorm(x)
+        q, k, v = (a[n](h).view(batch, tokens, -1, self.dim).transpose(1, 2) for n in ("q_proj", "k_proj", "v_proj"))
+        if "q_norm" in a:
+            q, k = a["q_norm"](q), a["k_norm"](k)
+        q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
+        repeat = self.heads // self.kv_heads
+        o = F.scaled_dot_product_attention(q, k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1), is_causal=True)
+        x = x + a["o_proj"](o.transpose(1, 2).reshape(batch, tokens, -1))
+        h = self.post_attention_layernorm(x)
+        return x + m["down_proj"](F.silu(m["gate_proj"](h)) * m["up_proj"](h))
+
+
+class Model(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.embed_tokens = torch.nn.Embedding(c["vocab_size"], c["hidden_size"])
+        self.layers = torch.nn.ModuleList(Layer(c) for _ in range(c["num_hidden_layers"]))
+        self.norm = Norm(c["hidden_size"])
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                deep = (2 * c["num_hidden_layers"]) ** -0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
+                torch.nn.init.normal_(p, 0, 0.02 * deep)
+            elif name.endswith("bias"):
+                torch.nn.init.zeros_(p)
+        frequency = c["rope_theta"] ** (-torch.arange(0, c["head_dim"], 2) / c["head_dim"])
+        angles = torch.outer(torch.arange(c["max_position_embeddings"]), frequency)
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+
+    def forward(self, tokens):
+        x, n = self.embed_tokens(tokens), tokens.shape[1]
+        cosine, sine = self.cosine[:n].type_as(x), self.sine[:n].type_as(x)
+        for layer in self.layers:
+            x = layer(x, cosine, sine)
+        return F.linear(self.norm(x), self.embed_tokens.weight)  # tied
+
+
+def write(folder, config, tokenizer, model, held_out):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "heldout.txt").write_text(held_out, encoding="utf-8")
+    header, parts, at = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, p in model.named_parameters():
+        part = p.detach().to("cpu", torch.float16).contiguous().numpy().tobytes()
+        header["model." + name] = {"dtype": "F16", "shape": list(p.shape), "data_offsets": [at, at + len(part)]}
+        at += len(part)
+        parts.append(part)
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
+
+
+def main():
+    a = arguments()
+    torch.manual_seed(a.seed)
+    hidden, layers, heads, kv_heads, dim, inner, vocabulary, context, batch = SIZES[a.size]
+    texts = [t.read_text(encoding="utf-8") for t in a.texts]
+    held_out = "".join(t[-a.held_out :] for t in texts)
+    texts = [t[: -a.held_out] for t in texts]
+    tokenizer = train_tokenizer(texts, vocabulary)
+    tokens = torch.tensor([i for t in texts for i in tokenizer.encode(t).ids])
+    if len(tokens) <= context:
+        raise SystemExit(f"{len(tokens)} tokens are too few for sequences of {context}")
+    config = {
+        "model_type": "qwen3" if a.qk_norm else "qwen2" if a.bias else "llama", "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "head_dim": dim, "intermediate_size": inner, "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+        "tie_word_embeddings": True, "max_position_embeddings": context, "bos_token_id": 0, "torch_dtype": "float16",
+    }  # fmt: skip
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = Model(config).to(device)
+    decayed = [p for p in model.parameters() if p.dim() == 2]
+    others = [p for p in model.parameters() if p.dim() != 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.95))
+    run = torch.compile(model) if device == "cuda" else model
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters / 1e6:.1f} M parameters, {len(tokens)} tokens, {device}", flush=True)
+    start, step, shown = time.monotonic(), 0, 0.0
+    while (share := (time.monotonic() - start) / (60 * a.minutes)) < 1:
+        rate = a.rate * min(1, share / 0.02) * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+        for group in optimizer.param_groups:
+            group["lr"] = max(rate, 1e-6)
+        begin = torch.randint(len(tokens) - context + 1, (batch,)).tolist()
+        rows = torch.stack([tokens[b : b + context] for b in begin]).to(device)
+        first = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], 1)  # <bos> and the sequence
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            logits = run(first)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), rows.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            print(f"{100 * share:3.0f} %  step {step}  loss {loss.item():.3f}", flush=True)
+    write(a.output, config, tokenizer, model, held_out)
+    print(f"{step} steps of {batch * context} tokens; the model is in {a.output}")
+
+
+if __name__ == "__main__":
+    main()
