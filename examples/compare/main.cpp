@@ -15,6 +15,7 @@
 #include "evaluate.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
+#include "risk.hpp"
 #include "sample.hpp"
 #include "tradeoff.hpp"
 
@@ -25,7 +26,7 @@ using namespace kvcrumb_compare;
 struct arguments {
   std::string input, sample = "sample", schemes = "all", layers, html, budgets, calibrate, output, parameters;
   int group = 0, window = -1, queries = 64, pool = 3, first_traced = 2;
-  bool json = false, list = false, tradeoff = false;
+  bool json = false, list = false, tradeoff = false, risk = false;
 };
 
 int fail(std::string const& text) {
@@ -147,6 +148,39 @@ int run_tradeoff(arguments const& a, recorded_layers const& recorded, std::strin
   return 0;
 }
 
+int run_risk(arguments const& a, recorded_layers const& recorded, std::string_view input) {
+  risk_settings settings = risk_settings_of(settings_for(recorded.layers.front().tokens));
+  if (a.group > 0) {
+    settings.caches.group = a.group;
+    settings.caches.tile_tokens = std::max(32, a.group);
+  }
+  settings.caches.max_queries = a.queries;
+  settings.caches.pool = a.pool;
+  std::vector<recorded_layers> single;  // a measurement runs on one layer
+  std::vector<std::vector<exact_layer>> exact;
+  for (recorded_layer const& layer : recorded.layers) {
+    if (!layer.has_queries() || layer.value_dim != layer.head_dim) break;
+    single.emplace_back().layers = {layer};
+    exact.push_back({exact_attention(layer, settings.caches)});
+  }
+  auto const measure = [&](std::string_view scheme, std::size_t i) -> result<double> {
+    auto const r = evaluate(scheme, single[i], exact[i], settings.caches, [] {});
+    if (!r) return failure{r.error};
+    return r->output_rel_l2_mean.value_or(0.0);
+  };
+  progress_bar bar(static_cast<double>(decodable_schemes().size() * recorded.layers.size()));
+  double done = 0.0;
+  auto const report = assess_risk(input, recorded, settings, measure,
+                                  [&](std::string_view scheme) { bar.update(scheme, done += 1.0); });
+  bar.finish();
+  if (!report) return fail(report.error);
+  if (!a.html.empty()) {
+    if (int const code = write_file(a.html, risk_html(*report, recorded)); code != 0) return code;
+  }
+  fmt::print("{}", a.json ? risk_json(*report) : risk_text(*report));
+  return 0;
+}
+
 int run(arguments const& a, std::string const& command) {
   if (a.list) {
     for (scheme_entry const& e : known_schemes())
@@ -166,6 +200,7 @@ int run(arguments const& a, std::string const& command) {
   std::string const input = a.input.empty() ? fmt::format("embedded {}", sample->name) : a.input;
   if (!a.calibrate.empty()) return run_calibrate(a, *recorded);
   if (a.tradeoff) return run_tradeoff(a, *recorded, input);
+  if (a.risk) return run_risk(a, *recorded, input);
   auto const names = scheme_names(a.schemes);
   if (!names) return fail(names.error);
   std::optional<calibration> parameters;
@@ -273,25 +308,28 @@ int main(int argc, char** argv) {
   app.add_option("--sample", a.sample,
                  "embedded recording: sample (q, k, v) or sample_gpt2 (k, v; outlier tokens)")
       ->capture_default_str();
-  app.add_option("--schemes", a.schemes,
-                 "names separated by commas, or all; kvquant2 and kvquant4 by name only")
-      ->capture_default_str();
+  auto* const schemes =
+      app.add_option("--schemes", a.schemes,
+                     "names separated by commas, or all; kvquant2 and kvquant4 by name only")
+          ->capture_default_str();
   app.add_option("--layers", a.layers, "numbers separated by commas; default: all in the file");
   app.add_option("--group", a.group,
                  "tokens per key group of kivi and ott: 16, 32, 64 or 128; default: by length")
       ->check(CLI::IsMember({16, 32, 64, 128}));
-  app.add_option("--window", a.window,
-                 "newest tokens kept exact by kivi and ott; default: 32, none below 128 tokens")
-      ->check(CLI::Range(0, 65536));
+  auto* const window =
+      app.add_option("--window", a.window,
+                     "newest tokens kept exact by kivi and ott; default: 32, none below 128 tokens")
+          ->check(CLI::Range(0, 65536));
   app.add_option("--queries", a.queries, "recorded queries per head to ask, the last ones")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--pool", a.pool, "outlier tokens that ott2 keeps per kv head")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option("--trace-from", a.first_traced, "first layer in which ott2 traces outlier tokens")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
+  auto* const first_traced =
+      app.add_option("--trace-from", a.first_traced, "first layer in which ott2 traces outlier tokens")
+          ->check(CLI::Range(0, 1 << 20))
+          ->capture_default_str();
   app.add_flag("--json", a.json, "print JSON instead of a table");
   auto* const html = app.add_option("--html", a.html, "also write a report with pictures to this file");
   auto* const tradeoff = app.add_flag(
@@ -315,6 +353,12 @@ int main(int argc, char** argv) {
       if (other != mode) mode->excludes(other);
     }
   }
+  auto* const risk = app.add_flag(
+      "--risk", a.risk,
+      "instead: outlier tokens and channels of each layer, predicted errors of schemes, and what to do "
+      "(docs/risk.md); with --html also as a page");
+  for (CLI::Option* const other : {parameters, tradeoff, calibrate_only, schemes, window, first_traced})
+    risk->excludes(other);
   app.add_flag("--list", a.list, "list the schemes and stop");
   app.set_version_flag("--version", fmt::format("kvcrumb {}.{}.{}", KVCRUMB_VERSION_MAJOR,
                                                 KVCRUMB_VERSION_MINOR, KVCRUMB_VERSION_PATCH));
