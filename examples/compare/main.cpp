@@ -15,7 +15,7 @@
 #include "evaluate.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
-#include "risk.hpp"
+#include "risk_measured.hpp"
 #include "sample.hpp"
 #include "tradeoff.hpp"
 
@@ -156,23 +156,7 @@ int run_risk(arguments const& a, recorded_layers const& recorded, std::string_vi
   }
   settings.caches.max_queries = a.queries;
   settings.caches.pool = a.pool;
-  std::vector<recorded_layers> single;  // a measurement runs on one layer
-  std::vector<std::vector<exact_layer>> exact;
-  for (recorded_layer const& layer : recorded.layers) {
-    if (!layer.has_queries() || layer.value_dim != layer.head_dim) break;
-    single.emplace_back().layers = {layer};
-    exact.push_back({exact_attention(layer, settings.caches)});
-  }
-  auto const measure = [&](std::string_view scheme, std::size_t i) -> result<double> {
-    auto const r = evaluate(scheme, single[i], exact[i], settings.caches, [] {});
-    if (!r) return failure{r.error};
-    return r->output_rel_l2_mean.value_or(0.0);
-  };
-  progress_bar bar(static_cast<double>(decodable_schemes().size() * recorded.layers.size()));
-  double done = 0.0;
-  auto const report = assess_risk(input, recorded, settings, measure,
-                                  [&](std::string_view scheme) { bar.update(scheme, done += 1.0); });
-  bar.finish();
+  auto const report = measured_risk(input, recorded, settings);
   if (!report) return fail(report.error);
   if (!a.html.empty()) {
     if (int const code = write_file(a.html, risk_html(*report, recorded)); code != 0) return code;

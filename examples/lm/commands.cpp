@@ -70,9 +70,6 @@ int run_list() {
   return 0;
 }
 
-namespace {
-
-// The tokens of a command, the first one in front.
 result<std::vector<int>> window_of(session const& s, text_arguments const& a) {
   auto tokens = read_tokens(s, a);
   if (!tokens) return failure{tokens.error};
@@ -85,8 +82,6 @@ result<std::vector<int>> window_of(session const& s, text_arguments const& a) {
                                s.m.config.context)};
   return tokens;
 }
-
-}  // namespace
 
 int run_dump(dump_arguments const& a) {
   auto opened = open_session(a.model);

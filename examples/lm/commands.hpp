@@ -49,11 +49,19 @@ struct dump_arguments {
   int chunk = 64;
 };
 
+struct risk_arguments {
+  model_arguments model;
+  text_arguments text;
+  bool json = false;
+  std::string html;
+};
+
 //! Each returns the exit status: 0, or 2 with a sentence on stderr.
 int run_eval(eval_arguments const& a);
 int run_generate(generate_arguments const& a);
 int run_dump(dump_arguments const& a);
 int run_logits(dump_arguments const& a);
+int run_risk(risk_arguments const& a);
 int run_tokenize(dump_arguments const& a);
 int run_list();
 
@@ -72,6 +80,9 @@ result<std::unique_ptr<session>> open_session(model_arguments const& a);
 //! The tokens of a text file without the first token, [skip, skip + tokens), and, if asked, all behind them.
 result<std::vector<int>> read_tokens(session const& s, text_arguments const& a,
                                      std::vector<int>* rest = nullptr);
+
+//! The tokens of a text with the first token in front, as many as the model can see at once.
+result<std::vector<int>> window_of(session const& s, text_arguments const& a);
 
 int fail(std::string const& text);
 

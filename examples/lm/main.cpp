@@ -96,6 +96,14 @@ int main(int argc, char** argv) {
   add_model(*record, dump.model);
   add_text(*record, dump.text);
   record->add_option("--output", dump.output, "the .safetensors file to write")->required();
+  risk_arguments risk;
+  risk.text.tokens = 1024;
+  auto* const assess =
+      app.add_subcommand("risk", "which layers are hard to quantize, and what to do (docs/risk.md)");
+  add_model(*assess, risk.model);
+  add_text(*assess, risk.text);
+  assess->add_flag("--json", risk.json, "print JSON instead of text");
+  assess->add_option("--html", risk.html, "write a page to this file, too");
   auto* const predict = app.add_subcommand("logits", "writes the logits of every token of a text");
   add_model(*predict, logits.model);
   add_text(*predict, logits.text);
@@ -113,6 +121,7 @@ int main(int argc, char** argv) {
   if (*evaluate) return run_eval(eval);
   if (*generate) return run_generate(gen);
   if (*record) return run_dump(dump);
+  if (*assess) return run_risk(risk);
   if (*predict) return run_logits(logits);
   if (*tokenize) return run_tokenize(words);
   if (*list) return run_list();
