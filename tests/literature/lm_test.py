@@ -407,6 +407,16 @@ def books_tests(data, scratch):
             error = np.linalg.norm(mine - other) / np.linalg.norm(other)
             check(f"dump: {part} is near the recording's", error < 1e-3, f"off by {error:.1e}")
 
+        compare = os.environ.get("KVCRUMB_COMPARE")
+        if compare:  # risk reads the same rows in fp32 that the dump holds in fp16
+            text = subprocess.run([compare, "--risk", "--json", "--input", out], capture_output=True, check=True).stdout
+            of_dump, of_model = json.loads(text), json.loads(run("risk", *window[:-1], 1024, "--json"))
+            check("risk: the advice", of_model["recommended"] == of_dump["recommended"])
+            for mine, other in zip(of_model["layers"], of_dump["layers"], strict=True):
+                mine, other = ({x["scheme"]: x["predicted"]["output"] for x in y["schemes"]} for y in (mine, other))
+                error = max(abs(mine[name] / other[name] - 1) for name in other)
+                check("risk: predicted errors of a layer", mine.keys() == other.keys() and error < 0.1, f"off by {error:.3f}")
+
     result = json.loads(run("eval", *window, "--schemes", "kivi2", "--chunk", 32, "--json", "-", "--each-token"))
     control, kivi = result["results"]
     base, other = log_softmax(logits["fp16"][:-1]), log_softmax(logits["kivi2"][:-1])
