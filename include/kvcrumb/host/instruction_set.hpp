@@ -35,8 +35,10 @@ constexpr char const* to_string(instruction_set isa) noexcept {
   return "unknown";
 }
 
-//! Whether kernels for it are part of this program and this processor, with its operating system, runs them.
-inline bool is_available(instruction_set isa) noexcept {
+namespace detail {
+
+//! Asks the processor. Slow: on a virtual machine a CPUID instruction takes microseconds.
+inline bool detect(instruction_set isa) noexcept {
   switch (isa) {
     case instruction_set::portable: return true;
 #if defined(__x86_64__)
@@ -47,7 +49,7 @@ inline bool is_available(instruction_set isa) noexcept {
              __builtin_cpu_supports("bmi") != 0 && __builtin_cpu_supports("bmi2") != 0;
     }
     case instruction_set::avx512_vnni:
-      return is_available(instruction_set::avx2) && __builtin_cpu_supports("avx512f") != 0 &&
+      return detect(instruction_set::avx2) && __builtin_cpu_supports("avx512f") != 0 &&
              __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
              __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
 #elif defined(__aarch64__) && defined(__linux__)
@@ -60,7 +62,19 @@ inline bool is_available(instruction_set isa) noexcept {
   }
 }
 
-//! The fastest one that is available. Asks the processor every time: keep the answer.
+}  // namespace detail
+
+//! Whether kernels for it are part of this program and this processor, with its operating system, runs them.
+//! The processor is asked once; the answer is kept.
+inline bool is_available(instruction_set isa) noexcept {
+  static bool const answers[instruction_set_count] = {
+      detail::detect(instruction_set::portable), detail::detect(instruction_set::avx2),
+      detail::detect(instruction_set::avx512_vnni), detail::detect(instruction_set::neon_dotprod)};
+  int const number = static_cast<int>(isa);
+  return number >= 0 && number < instruction_set_count && answers[number];
+}
+
+//! The fastest one that is available.
 inline instruction_set best_instruction_set() noexcept {
   for (instruction_set const isa :
        {instruction_set::avx512_vnni, instruction_set::avx2, instruction_set::neon_dotprod}) {

@@ -14,27 +14,31 @@ namespace kvcrumb::inline v0::host {
 struct work_split {
   int kv_heads = 0;
   std::int64_t tiles = 0;
-  int parts = 1;  //!< of each kv head
+  int ranges = 0;  //!< of kv heads
+  int parts = 1;   //!< of each kv head; more than one only if every head is a range
 
-  //! Items for `threads` workers: one per kv head if that leaves no worker idle for long, else at least four
-  //! per worker as long as every part has a few tiles.
+  //! Items for `threads` workers: about four per worker if there are so many heads, or one range of heads per
+  //! worker if that comes out even; else parts of heads, as long as each has a few tiles.
   static work_split of(int kv_heads, std::int64_t tiles, int threads) noexcept {
-    work_split w{kv_heads, tiles, 1};
-    if (kv_heads < 1 || threads < 2 || kv_heads % threads == 0 || kv_heads >= 8 * threads) return w;
+    if (kv_heads < 1) return {};
+    if (threads < 2) return {kv_heads, tiles, 1, 1};
+    if (kv_heads % threads == 0 || kv_heads >= 8 * threads) {
+      int const most = 4 * threads;
+      return {kv_heads, tiles, kv_heads < most ? kv_heads : most, 1};
+    }
     constexpr std::int64_t least = 4;  // tiles of a part: below that its fixed cost shows
     std::int64_t const wanted = (std::int64_t{4} * threads + kv_heads - 1) / kv_heads;
     std::int64_t const possible = tiles / least > 1 ? tiles / least : 1;
-    w.parts = static_cast<int>(wanted < possible ? wanted : possible);
-    return w;
+    return {kv_heads, tiles, kv_heads, static_cast<int>(wanted < possible ? wanted : possible)};
   }
 
-  int items() const noexcept { return kv_heads * parts; }
+  int items() const noexcept { return ranges * parts; }
   //! What item i does; the last part of a head also has its exact rows.
   attention_part part(int item) const noexcept {
-    int const head = item / parts, which = item % parts;
+    std::int64_t const range = item / parts, which = item % parts;
     attention_part p;
-    p.first_head = head;
-    p.end_head = head + 1;
+    p.first_head = static_cast<int>(kv_heads * range / ranges);
+    p.end_head = static_cast<int>(kv_heads * (range + 1) / ranges);
     p.first_tile = tiles * which / parts;
     p.end_tile = tiles * (which + 1) / parts;
     p.exact_rows = which + 1 == parts;
