@@ -4,4 +4,6 @@
 #pragma once
 
 #include "kvcrumb/host/attend.hpp"
+#include "kvcrumb/host/encode.hpp"
+#include "kvcrumb/host/encode_scores.hpp"
 #include "kvcrumb/host/work_split.hpp"

@@ -8,8 +8,10 @@
 #include <limits>
 
 #include "kvcrumb/attention/options.hpp"
+#include "kvcrumb/host/encode_plan.hpp"
 #include "kvcrumb/host/instruction_set.hpp"
 #include "kvcrumb/host/memory.hpp"
+#include "kvcrumb/outlier/scores.hpp"
 
 // nvcc's front end knows neither these vectors nor the pragmas: a .cu file gets nothing from here.
 #if !defined(__CUDACC__)
@@ -68,6 +70,16 @@ namespace kvcrumb::inline v0::host::target_portable {
 #include "kvcrumb/host/target/sum_exact.inl"
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/pass.inl"
+#include "kvcrumb/host/target/encode_plain_ops.inl"
+#include "kvcrumb/host/target/encode_portable.inl"
+#include "kvcrumb/host/target/encode_codec.inl"
+#include "kvcrumb/host/target/encode_rows.inl"
+#include "kvcrumb/host/target/encode_threshold.inl"
+#include "kvcrumb/host/target/encode_sources.inl"
+#include "kvcrumb/host/target/encode_pack.inl"
+#include "kvcrumb/host/target/encode_statistics.inl"
+#include "kvcrumb/host/target/encode_pass.inl"
+#include "kvcrumb/host/target/encode_scores.inl"
 }  // namespace kvcrumb::inline v0::host::target_portable
 
 #if defined(__x86_64__)
@@ -83,6 +95,16 @@ namespace kvcrumb::inline v0::host::target_avx2 {
 #include "kvcrumb/host/target/sum_exact.inl"
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/pass.inl"
+#include "kvcrumb/host/target/encode_plain_ops.inl"
+#include "kvcrumb/host/target/encode_avx2.inl"
+#include "kvcrumb/host/target/encode_codec.inl"
+#include "kvcrumb/host/target/encode_rows.inl"
+#include "kvcrumb/host/target/encode_threshold.inl"
+#include "kvcrumb/host/target/encode_sources.inl"
+#include "kvcrumb/host/target/encode_pack.inl"
+#include "kvcrumb/host/target/encode_statistics.inl"
+#include "kvcrumb/host/target/encode_pass.inl"
+#include "kvcrumb/host/target/encode_scores.inl"
 }  // namespace kvcrumb::inline v0::host::target_avx2
 KVCRUMB_END_TARGET
 
@@ -97,6 +119,16 @@ namespace kvcrumb::inline v0::host::target_avx512_vnni {
 #include "kvcrumb/host/target/sum_exact.inl"
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/pass.inl"
+#include "kvcrumb/host/target/encode_plain_ops.inl"
+#include "kvcrumb/host/target/encode_avx512.inl"
+#include "kvcrumb/host/target/encode_codec.inl"
+#include "kvcrumb/host/target/encode_rows.inl"
+#include "kvcrumb/host/target/encode_threshold.inl"
+#include "kvcrumb/host/target/encode_sources.inl"
+#include "kvcrumb/host/target/encode_pack.inl"
+#include "kvcrumb/host/target/encode_statistics.inl"
+#include "kvcrumb/host/target/encode_pass.inl"
+#include "kvcrumb/host/target/encode_scores.inl"
 }  // namespace kvcrumb::inline v0::host::target_avx512_vnni
 KVCRUMB_END_TARGET
 #elif defined(__aarch64__)
@@ -112,6 +144,16 @@ namespace kvcrumb::inline v0::host::target_neon_dotprod {
 #include "kvcrumb/host/target/sum_exact.inl"
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/pass.inl"
+#include "kvcrumb/host/target/encode_plain_ops.inl"
+#include "kvcrumb/host/target/encode_neon.inl"
+#include "kvcrumb/host/target/encode_codec.inl"
+#include "kvcrumb/host/target/encode_rows.inl"
+#include "kvcrumb/host/target/encode_threshold.inl"
+#include "kvcrumb/host/target/encode_sources.inl"
+#include "kvcrumb/host/target/encode_pack.inl"
+#include "kvcrumb/host/target/encode_statistics.inl"
+#include "kvcrumb/host/target/encode_pass.inl"
+#include "kvcrumb/host/target/encode_scores.inl"
 }  // namespace kvcrumb::inline v0::host::target_neon_dotprod
 KVCRUMB_END_TARGET
 #endif

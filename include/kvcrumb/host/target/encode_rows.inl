@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file Rows in pieces of 32 channels: as floats, and as ordered integers for minima and maxima. Included
+//! once per target by targets.hpp.
+
+//! Sixteen channels as floats.
+template <class Row>
+KVCRUMB_TARGET_INLINE f32x16 floats16(Row const* p) noexcept {
+  return load_stored(reinterpret_cast<std::byte const*>(p), Row{});
+}
+
+//! Brings n elements of a later row near: they are in a page that no prefetcher of the processor has seen.
+template <class Row>
+KVCRUMB_TARGET_INLINE void fetch(Row const* x, int n) noexcept {
+  constexpr int line = 64 / static_cast<int>(sizeof(Row));
+  for (int d = 0; d < n; d += line)
+    __builtin_prefetch(x + d);
+}
+
+//! 32 neighbouring channels of a stored type in vectors of its width. `keys` are ordered_keys; those of the
+//! lowest and the highest number are beyond infinity.
+template <class Row>
+struct channels32;
+
+//! Two-byte floats.
+template <class Row>
+  requires(sizeof(Row) == 2)
+struct channels32<Row> {
+  i16x32 keys;
+  static constexpr int infinity = static_cast<int>(float_format<Row>::overflow_bits);
+
+  static KVCRUMB_TARGET_INLINE channels32 load(Row const* p) noexcept {
+    i16x32 v;
+    std::memcpy(&v, p, sizeof v);
+    return {encode_ops::key(v)};
+  }
+  static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {
+    return {i16x32{} + static_cast<std::int16_t>(key)};
+  }
+  static constexpr int lowest = -0x8000, highest = 0x7FFF;
+  static KVCRUMB_TARGET_INLINE channels32 smaller(channels32 const& a, channels32 const& b) noexcept {
+    return {encode_ops::smaller(a.keys, b.keys)};
+  }
+  static KVCRUMB_TARGET_INLINE channels32 larger(channels32 const& a, channels32 const& b) noexcept {
+    return {encode_ops::larger(a.keys, b.keys)};
+  }
+  //! The sixteen larger keys of pairs of channels, in the upper halves.
+  KVCRUMB_TARGET_INLINE i32x16 larger_of_pairs() const noexcept {
+    i32x16 const both = reinterpret_cast<i32x16>(keys);
+    return encode_ops::larger(both, both << 16);
+  }
+  KVCRUMB_TARGET_INLINE i32x16 smaller_of_pairs() const noexcept {
+    i32x16 const both = reinterpret_cast<i32x16>(keys);
+    return encode_ops::smaller(both, both << 16);
+  }
+  //! Floats of keys as above.
+  static KVCRUMB_TARGET_INLINE f32x16 of_pairs(i32x16 const& key) noexcept { return value(key >> 16); }
+  KVCRUMB_TARGET_INLINE void store(float* to) const noexcept {
+    i16x32 const v = encode_ops::key(keys);
+    alignas(64) Row stored[32];
+    f32x16 values[2];
+    std::memcpy(stored, &v, sizeof v);
+    for (int i = 0; i < 2; ++i)
+      std::memcpy(to + 16 * i, &(values[i] = floats16(stored + 16 * i)), sizeof values[i]);
+  }
+
+ private:
+  static KVCRUMB_TARGET_INLINE f32x16 value(i32x16 const& key) noexcept {
+    u16x16 const bits = __builtin_convertvector((key ^ ((key >> 31) & 0x7FFF)) & 0xFFFF, u16x16);
+    return floats16(reinterpret_cast<Row const*>(&bits));
+  }
+};
+
+template <>
+struct channels32<float> {
+  i32x16 keys[2];
+
+  static KVCRUMB_TARGET_INLINE channels32 load(float const* p) noexcept {
+    channels32 c;
+    std::memcpy(c.keys, p, sizeof c.keys);
+    return {{encode_ops::key(c.keys[0]), encode_ops::key(c.keys[1])}};
+  }
+  static constexpr int lowest = std::numeric_limits<std::int32_t>::min(),
+                       highest = std::numeric_limits<std::int32_t>::max();
+  static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {
+    return {{i32x16{} + key, i32x16{} + key}};
+  }
+  static KVCRUMB_TARGET_INLINE channels32 smaller(channels32 const& a, channels32 const& b) noexcept {
+    return {{encode_ops::smaller(a.keys[0], b.keys[0]), encode_ops::smaller(a.keys[1], b.keys[1])}};
+  }
+  static KVCRUMB_TARGET_INLINE channels32 larger(channels32 const& a, channels32 const& b) noexcept {
+    return {{encode_ops::larger(a.keys[0], b.keys[0]), encode_ops::larger(a.keys[1], b.keys[1])}};
+  }
+  KVCRUMB_TARGET_INLINE i32x16 larger_of_pairs() const noexcept {
+    return encode_ops::larger(keys[0], keys[1]);
+  }
+  KVCRUMB_TARGET_INLINE i32x16 smaller_of_pairs() const noexcept {
+    return encode_ops::smaller(keys[0], keys[1]);
+  }
+  static KVCRUMB_TARGET_INLINE f32x16 of_pairs(i32x16 const& key) noexcept { return of_key(key); }
+  KVCRUMB_TARGET_INLINE void store(float* to) const noexcept {
+    for (int i = 0; i < 2; ++i) {
+      f32x16 const v = of_key(keys[i]);
+      std::memcpy(to + 16 * i, &v, sizeof v);
+    }
+  }
+};
+
+//! What sixteen vectors are reduced to by neighbouring pairs of elements, ((0+1)+(2+3))+..., one result per
+//! vector.
+template <class Merge>
+KVCRUMB_TARGET_INLINE i32x16 reduce_pairs(i32x16 (&v)[16], Merge merge) noexcept {
+  KVCRUMB_TARGET_UNROLL
+  for (int count = 8; count > 0; count /= 2) {
+    for (int i = 0; i < count; ++i)
+      v[i] = merge(encode_ops::evens(v[2 * i], v[2 * i + 1]), encode_ops::odds(v[2 * i], v[2 * i + 1]));
+  }
+  return v[0];
+}
+struct merge_add {
+  KVCRUMB_TARGET_INLINE i32x16 operator()(i32x16 const& a, i32x16 const& b) const noexcept {
+    return bits_of(encode_ops::add(floats_of(a), floats_of(b)));
+  }
+};
+struct merge_larger {
+  KVCRUMB_TARGET_INLINE i32x16 operator()(i32x16 const& a, i32x16 const& b) const noexcept {
+    return encode_ops::larger(a, b);
+  }
+};
+struct merge_smaller {
+  KVCRUMB_TARGET_INLINE i32x16 operator()(i32x16 const& a, i32x16 const& b) const noexcept {
+    return encode_ops::smaller(a, b);
+  }
+};
+
+//! Sums of sixteen channels each in the order of tree_fold, over a stream of vectors.
+struct sums_of_16 {
+  i32x16 pending[16];
+  int count = 0;
+  float* out;
+
+  KVCRUMB_TARGET_INLINE explicit sums_of_16(float* to) noexcept : out{to} {}
+  KVCRUMB_TARGET_INLINE void add(f32x16 const& v) noexcept {
+    pending[count] = bits_of(v);
+    if (++count == 16) flush();
+  }
+  //! Writes sixteen sums; those of vectors that were not given are meaningless.
+  KVCRUMB_TARGET_INLINE void flush() noexcept {
+    if (count == 0) return;
+    for (int i = count; i < 16; ++i)
+      pending[i] = i32x16{};
+    i32x16 const sums = reduce_pairs(pending, merge_add{});
+    std::memcpy(out, &sums, sizeof sums);
+    out += 16;
+    count = 0;
+  }
+};
+
+//! Sums of vectors in the order of tree_fold: element by element.
+struct tree_sum16 {
+  f32x16 stack[8];
+  unsigned full = 0;
+
+  KVCRUMB_TARGET_INLINE void add(f32x16 node) noexcept {
+    int level = 0;
+    for (; ((full >> level) & 1u) != 0; ++level)
+      node = encode_ops::add(stack[level], node);
+    full = (full & ~((1u << level) - 1u)) | 1u << level;
+    stack[level] = node;
+  }
+  KVCRUMB_TARGET_INLINE f32x16 total() const noexcept {
+    int level = 0;
+    while (((full >> level) & 1u) == 0)
+      ++level;
+    f32x16 sum = stack[level];
+    for (++level; level < 8; ++level) {
+      if (((full >> level) & 1u) != 0) sum = encode_ops::add(stack[level], sum);
+    }
+    return sum;
+  }
+};

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! @file Statistics of groups into working memory, sixteen or more groups at a time. Included once per target
+//! by targets.hpp.
+
+//! Keys of the smallest and the largest of n channels, n a multiple of 32 (of 16 for floats), in sixteen
+//! elements each.
+template <class Row>
+KVCRUMB_TARGET_INLINE void widen_range(Row const* x, int n, channels32<Row>& low,
+                                       channels32<Row>& high) noexcept {
+  for (int d = 0; d < n; d += 32) {
+    if constexpr (std::is_same_v<Row, float>) {
+      if (n - d < 32) {
+        i32x16 v;
+        std::memcpy(&v, x + d, sizeof v);
+        low.keys[0] = encode_ops::smaller(low.keys[0], encode_ops::key(v));
+        high.keys[0] = encode_ops::larger(high.keys[0], encode_ops::key(v));
+        return;
+      }
+    }
+    auto const v = channels32<Row>::load(x + d);
+    low = channels32<Row>::smaller(low, v);
+    high = channels32<Row>::larger(high, v);
+  }
+}
+
+//! Statistics of one side. Row head 0 is the first one that shares groups.
+template <class Codec, class Row>
+struct group_statistics {
+  encode_plan const& plan;
+  encode_memory const& memory;
+  rows_view<Row const> rows;
+  std::uint8_t const* isolated;  //!< [heads][count] or null
+  int count;
+
+  KVCRUMB_TARGET_INLINE bool is_out(int head, int i) const noexcept {
+    return isolated != nullptr && isolated[static_cast<std::int64_t>(head) * count + i] != 0;
+  }
+  //! Tokens of a group that are not isolated.
+  int kept(int group) const noexcept {
+    int n = 0;
+    for (int i = group * plan.group; i < (group + 1) * plan.group; ++i)
+      n += is_out(0, i) ? 0 : 1;
+    return n;
+  }
+
+  //! One group of tokens, all channels.
+  void of_channels(int group) const noexcept {
+    using channels = channels32<Row>;
+    std::int64_t const at = static_cast<std::int64_t>(group) * plan.stride;
+    int const begin = group * plan.group, end = begin + plan.group;
+    Row const* kept_rows[max_tile_tokens];
+    int used = 0;
+    for (int i = begin; i < end; ++i)
+      if (!is_out(0, i)) kept_rows[used++] = rows.row(0, i);
+    f32x16 const n = splat(static_cast<float>(used));
+    for (int d = 0; d < plan.width(); d += 32) {
+      channels low = channels::splat(channels::highest), high = channels::splat(channels::lowest);
+      for (int i = 0; i < used; ++i) {
+        channels const x = channels::load(kept_rows[i] + d);
+        low = channels::smaller(low, x);
+        high = channels::larger(high, x);
+      }
+      low.store(memory.low + at + d);
+      high.store(memory.high + at + d);
+      for (int e = d; e < d + 32; e += 16) {
+        store(memory.count + at + e, n);
+        if constexpr (codec16<Codec>::squares) {
+          tree_sum16 sum;
+          for (int i = 0; i < used; ++i) {
+            f32x16 const x = floats16(kept_rows[i] + e);
+            sum.add(encode_ops::mul(x, x));
+          }
+          // The largest magnitude tells whether the group is finite.
+          i32x16 const largest = encode_ops::larger(bits_of(magnitude(load(memory.low + at + e))),
+                                                    bits_of(magnitude(load(memory.high + at + e))));
+          store(memory.high + at + e, floats_of(largest));
+          store(memory.low + at + e, sum.full != 0 ? sum.total() : f32x16{});
+        }
+      }
+    }
+    if constexpr (codec16<Codec>::first_decides) {
+      for (int d = 0; d < plan.width(); ++d) {
+        if (!is_tie(at + d)) continue;
+        for (int i = begin; i < end; ++i)
+          if (!is_out(0, i) && settle(at + d, to_float(rows.row(0, i)[d]))) break;
+      }
+    }
+  }
+
+  //! The groups of up to sixteen tokens from `first` on, of heads that share them.
+  void of_tokens(int heads, int first) const noexcept {
+    for (int group = 0; group < plan.groups; ++group) {
+      int const begin = group * plan.group;
+      int const n = plan.width() - begin < plan.group ? plan.width() - begin : plan.group;
+      std::int64_t const at = static_cast<std::int64_t>(group) * plan.stride + first;
+      i32x16 lows[16], highs[16];
+      float values[16];
+      for (int j = 0; j < 16; ++j) {
+        using channels = channels32<Row>;
+        channels low = channels::splat(channels::highest), high = channels::splat(channels::lowest);
+        values[j] = 0.0f;
+        for (int h = 0; h < heads && first + j < count; ++h) {
+          if (is_out(h, first + j)) continue;
+          fetch(rows.row(h, first + j + 16) + begin, n);  // may lie behind the last row: it is only a hint
+          widen_range(rows.row(h, first + j) + begin, n, low, high);
+          values[j] += static_cast<float>(n);
+        }
+        lows[j] = low.smaller_of_pairs();
+        highs[j] = high.larger_of_pairs();
+      }
+      f32x16 low = channels32<Row>::of_pairs(reduce_pairs(lows, merge_smaller{}));
+      f32x16 high = channels32<Row>::of_pairs(reduce_pairs(highs, merge_larger{}));
+      if constexpr (codec16<Codec>::squares) {
+        high = floats_of(encode_ops::larger(bits_of(magnitude(low)), bits_of(magnitude(high))));
+        for (int j = 0; j < 16; ++j)
+          low[j] = values[j] > 0.0f ? sum_of_squares(heads, first + j, begin, n) : 0.0f;
+      }
+      store(memory.low + at, low);
+      store(memory.high + at, high);
+      store(memory.count + at, load(values));
+      if constexpr (codec16<Codec>::first_decides) {
+        for (int j = 0; j < 16; ++j) {
+          if (values[j] == 0.0f || !is_tie(at + j)) continue;
+          bool settled = false;
+          for (int h = 0; h < heads && !settled; ++h) {
+            for (int d = begin; d < begin + n && !settled && !is_out(h, first + j); ++d)
+              settled = settle(at + j, to_float(rows.row(h, first + j)[d]));
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  //! In the order of tree_fold over the channels of all heads that are not isolated.
+  float sum_of_squares(int heads, int token, int begin, int n) const noexcept {
+    float sums[272];  // groups have at most 4096 channels
+    sums_of_16 pieces{sums};
+    int used = 0;
+    for (int h = 0; h < heads; ++h) {
+      if (is_out(h, token)) continue;
+      for (int d = begin; d < begin + n; d += 16, ++used) {
+        f32x16 const x = floats16(rows.row(h, token) + d);
+        pieces.add(encode_ops::mul(x, x));
+      }
+    }
+    pieces.flush();
+    return tree_sum(sums, used);
+  }
+  bool is_tie(std::int64_t at) const noexcept {
+    return float_bits(memory.low[at]) == (float_bits(memory.high[at]) | 0x80000000u);
+  }
+  //! Makes x the extreme value if it is one of those that tie.
+  bool settle(std::int64_t at, float x) const noexcept {
+    if (float_bits(x) == float_bits(memory.low[at])) {
+      memory.high[at] = 0.0f;
+    } else if (float_bits(x) == float_bits(memory.high[at])) {
+      memory.low[at] = 0.0f;
+    } else {
+      return false;
+    }
+    return true;
+  }
+};
