@@ -5,6 +5,7 @@
 #include <concepts>
 
 #include "kvcrumb/description.hpp"
+#include "kvcrumb/numeric/float_bits.hpp"
 #include "kvcrumb/numeric/tree_fold.hpp"
 
 namespace kvcrumb::inline v0 {
@@ -35,16 +36,16 @@ struct l2_score {
   }
 };
 
-//! Largest magnitude of the key: a token without any value in the outlier channels.
+//! Largest magnitude of the key, NaN aside: a token without any value in the outlier channels.
 struct absmax_score {
   static constexpr char const* name = "absmax";
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
-    float largest = 0.0f;
+    std::uint32_t largest = 0;  // patterns, so that a NaN is not one whatever -ffinite-math-only makes of it
     for (int i = 0; i < head_dim; ++i) {
-      float const a = absolute(row[i]);
-      if (a > largest) largest = a;
+      std::uint32_t const a = float_bits(row[i]) & 0x7FFFFFFFu;
+      if (a > largest && a <= 0x7F800000u) largest = a;
     }
-    return largest;
+    return float_from_bits(largest);
   }
 };
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! @file What host::encode refuses, and the scores of tokens.
-#include "kvcrumb/host/encode_scores.hpp"
 #include "unit/host/encode_fixture.hpp"
 
 using namespace kvcrumb;
@@ -10,40 +9,17 @@ namespace {
 
 using kivi_keys = composed<affine<2, float16, kivi_convention>, per_channel<32>>;
 
-template <class Score, class Row>
-void check_scores(Score const& score, int dim, int tokens, unsigned seed) {
-  std::mt19937 engine{seed};
-  std::vector<Row> const rows = test::malicious_rows<Row>(engine, 2, tokens, dim);
-  for (host::execution const& how : test::all_instruction_sets()) {
-    std::vector<float> got(test::size(2 * tokens) + 1, 7.0f);
-    REQUIRE(host::score_rows(score, hnd_rows(rows.data(), tokens, dim), 2, tokens, dim, got.data(), how) ==
-            status::ok);
-    CHECK(got.back() == 7.0f);
-    std::vector<float> row(test::size(dim));
-    int different = 0;
-    for (std::size_t i = 0; i < test::size(2 * tokens); ++i) {
-      for (std::size_t d = 0; d < row.size(); ++d)
-        row[d] = to_float(rows[i * row.size() + d]);
-      float const expected = score(row.data(), dim);
-      bool const both_nan = is_nan_bits(expected) && is_nan_bits(got[i]);
-      different += both_nan || float_bits(expected) == float_bits(got[i]) ? 0 : 1;
-    }
-    CAPTURE(host::to_string(how.isa), Score::name, dim, tokens, seed);
-    CHECK(different == 0);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("scores of tokens equal those of one row at a time", "[host][encode]") {
   unsigned seed = 101;
   for (int const dim : {64, 96, 128, 192, 256}) {
     for (int const tokens : {1, 37, 128}) {
-      check_scores<l1_score, float16>({}, dim, tokens, ++seed);
-      check_scores<l1_score, float>({}, dim, tokens, ++seed);
-      check_scores<l2_score, float16>({}, dim, tokens, ++seed);
-      check_scores<absmax_score, bfloat16>({}, dim, tokens, ++seed);
-      check_scores<negated<l1_score>, float16>({}, dim, tokens, ++seed);
+      test::check_scores<l1_score, float16>({}, dim, tokens, ++seed);
+      test::check_scores<l1_score, float>({}, dim, tokens, ++seed);
+      test::check_scores<l2_score, float16>({}, dim, tokens, ++seed);
+      test::check_scores<absmax_score, bfloat16>({}, dim, tokens, ++seed);
+      test::check_scores<negated<l1_score>, float16>({}, dim, tokens, ++seed);
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kvcrumb/host/encode.hpp"
+#include "kvcrumb/host/encode_scores.hpp"
 #include "unit/host/host_fixture.hpp"
 
 namespace kvcrumb::test {
@@ -137,6 +138,30 @@ void check_encode_everywhere(Scheme const& scheme, unsigned seed, int most_dim =
         seed += 3;
       }
     }
+  }
+}
+
+//! host::score_rows against the score of one row at a time, bit for bit.
+template <class Score, class Row>
+void check_scores(Score const& score, int dim, int tokens, unsigned seed) {
+  std::mt19937 engine{seed};
+  std::vector<Row> const rows = malicious_rows<Row>(engine, 2, tokens, dim);
+  for (host::execution const& how : all_instruction_sets()) {
+    std::vector<float> got(size(2 * tokens) + 1, 7.0f);
+    REQUIRE(host::score_rows(score, hnd_rows(rows.data(), tokens, dim), 2, tokens, dim, got.data(), how) ==
+            status::ok);
+    CHECK(got.back() == 7.0f);
+    std::vector<float> row(size(dim));
+    int different = 0;
+    for (std::size_t i = 0; i < size(2 * tokens); ++i) {
+      for (std::size_t d = 0; d < row.size(); ++d)
+        row[d] = to_float(rows[i * row.size() + d]);
+      float const expected = score(row.data(), dim);
+      bool const both_nan = is_nan_bits(expected) && is_nan_bits(got[i]);
+      different += both_nan || float_bits(expected) == float_bits(got[i]) ? 0 : 1;
+    }
+    CAPTURE(host::to_string(how.isa), Score::name, dim, tokens, seed);
+    CHECK(different == 0);
   }
 }
 
