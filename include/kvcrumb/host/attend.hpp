@@ -31,6 +31,13 @@ struct attend_call {
     take(pieces, keys);
     take(pieces, values);
     take_shared(pieces);
+    take_operands(pieces, keys, memory.keys[0]);
+    for (int h = 0; h < most_rows_together; ++h)
+      memory.keys[1].operands[h] = memory.keys[0].operands[h];
+    for (product_memory& m : memory.keys)
+      take_results(pieces, keys, m);
+    take_operands(pieces, values, memory.values);
+    take_results(pieces, values, memory.values);
     for (float*& scores : memory.scores)
       scores = pieces.take<float>(view.shape.tile_tokens);
     memory.seen = pieces.take<std::int32_t>(view.shape.tile_tokens);
@@ -58,10 +65,18 @@ struct attend_call {
     out.multiple = facts::has_levels ? out.levels.base : facts::multiple;
   }
   static void take(memory_pieces& pieces, section_side& s) noexcept {
-    std::int64_t const params = static_cast<std::int64_t>(s.plan.groups) * align_up(s.plan.owners(), 16);
-    s.gain = pieces.take<float>(params);
-    s.bias = pieces.take<float>(params);
     s.widened = s.plan.line_bytes != s.plan.code_bytes ? pieces.take<std::byte>(s.plan.line_bytes) : nullptr;
+  }
+  static void take_operands(memory_pieces& pieces, section_side const& s, product_memory& m) noexcept {
+    for (std::byte*& operand : m.operands)
+      operand = pieces.take<std::byte>(std::int64_t{256} * s.sets.count * s.plan.k_units);
+  }
+  static void take_results(memory_pieces& pieces, section_side const& s, product_memory& m) noexcept {
+    for (int h = 0; h < most_rows_together; ++h) {
+      m.sums[h] = pieces.take<std::int32_t>(s.plan.rows);
+      m.scales[h] = pieces.take<float>(s.plan.rows / 8);
+      m.constants[h] = pieces.take<float>(s.plan.rows / 8);
+    }
   }
   template <class Count>
   std::int64_t most(Count count) const noexcept {
@@ -69,23 +84,17 @@ struct attend_call {
     return a > b ? a : b;
   }
   void take_shared(memory_pieces& pieces) noexcept {
-    multiply_memory& m = memory.shared;
+    auto const columns = [](section_side const& s) { return std::int64_t{padded_columns(s.plan)}; };
     auto const terms = [](section_side const& s) {
       return static_cast<std::int64_t>(s.plan.row_groups()) * padded_columns(s.plan);
     };
-    auto const eighths = [](section_side const& s) { return static_cast<std::int64_t>(s.plan.rows / 8); };
-    m.folded =
-        pieces.take<float>(most([](section_side const& s) { return std::int64_t{padded_columns(s.plan)}; }));
-    m.terms = pieces.take<std::int8_t>(2 * most(terms));
-    m.exact = pieces.take<float>(most(terms));
+    prepare_memory& m = memory.shared;
     for (int h = 0; h < most_rows_together; ++h) {
-      m.operands[h] = pieces.take<std::byte>(
-          256 * most([](section_side const& s) { return std::int64_t{s.sets.count} * s.plan.k_units; }));
-      m.sums[h] =
-          pieces.take<std::int32_t>(most([](section_side const& s) { return std::int64_t{s.plan.rows}; }));
-      m.scales[h] = pieces.take<float>(most(eighths));
-      m.constants[h] = pieces.take<float>(most(eighths));
+      m.folded[h] = pieces.take<float>(most(columns));
+      m.constant[h] = pieces.take<float>(16);
+      m.terms[h] = pieces.take<std::int8_t>(2 * most(terms));
     }
+    m.exact = pieces.take<float>(most(terms));
   }
 };
 

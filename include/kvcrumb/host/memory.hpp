@@ -2,6 +2,7 @@
 //! @file The working memory of a host kernel: what each query row and what the pass over a kv head needs.
 #pragma once
 
+#include "kvcrumb/host/background.hpp"
 #include "kvcrumb/host/format.hpp"
 #include "kvcrumb/host/section_plan.hpp"
 #include "kvcrumb/softmax_state.hpp"
@@ -42,20 +43,25 @@ struct section_side {
   section_plan plan;
   operand_sets sets;
   level_table levels;
-  float multiple = 0.0f;   //!< bias_form::multiple
-  float mean_unit = 0.0f;  //!< of all codes, less the base of a codebook
-  bool exact = false;      //!< products in binary32
-  // Working memory, 64-byte aligned:
-  float* gain = nullptr;         //!< [groups][owners] of the tile
-  float* bias = nullptr;         //!< likewise
-  std::byte* widened = nullptr;  //!< codes of a 3-bit section with 4 bits each
+  float multiple = 0.0f;         //!< bias_form::multiple
+  float mean_unit = 0.0f;        //!< of all codes, less the base of a codebook
+  bool exact = false;            //!< products in binary32
+  std::byte* widened = nullptr;  //!< working memory: codes of a 3-bit section with 4 bits each
+
+  //! All operands can be prepared before the first product; otherwise columns come group by group.
+  bool whole() const noexcept { return plan.column_owned || plan.groups == 1; }
 };
 
-//! Working memory that both sides share.
-struct multiply_memory {
-  float* folded = nullptr;                       //!< [padded columns]
-  std::int8_t* terms = nullptr;                  //!< [row groups][2][padded columns]
-  float* exact = nullptr;                        //!< [row groups][padded columns], binary32 only
+//! Working memory of the preparation of operands; what it holds is used up before the next one begins.
+struct prepare_memory {
+  float* folded[most_rows_together] = {};       //!< [padded columns]
+  float* constant[most_rows_together] = {};     //!< [16], to be summed
+  std::int8_t* terms[most_rows_together] = {};  //!< [row groups][2][padded columns]
+  float* exact = nullptr;                       //!< [row groups][padded columns], binary32 only
+};
+
+//! What products read and write.
+struct product_memory {
   std::byte* operands[most_rows_together] = {};  //!< as build_operand
   std::int32_t* sums[most_rows_together] = {};   //!< [rows]
   float* scales[most_rows_together] = {};        //!< [rows / 8], of 8 rows each
@@ -67,7 +73,10 @@ struct head_memory {
   query_row* rows = nullptr;
   float* scores[most_rows_together] = {};  //!< [tile_tokens]
   std::int32_t* seen = nullptr;            //!< [tile_tokens]
-  multiply_memory shared;
+  prepare_memory shared;
+  product_memory
+      keys[2];  //!< they share operands: those of the next tile are prepared after the last product
+  product_memory values;
 
   query_row const& row(int i) const noexcept { return rows[i]; }
 };

@@ -87,8 +87,9 @@ std::vector<std::int64_t> expected_sums(problem const& p, bool with_levels, int 
     host::section_side side{p.plan, p.sets, p.levels};                                                       \
     side.widened = widened.bytes().data();                                                                   \
     std::byte const* const codes = p.spec.bits == 3 ? t::widen(side, p.section.data()) : p.section.data();   \
+    host::background none;                                                                                   \
     t::dot_section<Bits, Levels, H>(p.plan, p.sets, codes, operand, out, k_begin, k_end, &p.levels,          \
-                                    p.section.data());                                                       \
+                                    p.section.data(), none);                                                 \
     CHECK(widened.intact());                                                                                 \
     CHECK(operands.intact());                                                                                \
     return sums;                                                                                             \

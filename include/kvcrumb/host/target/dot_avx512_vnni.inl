@@ -33,16 +33,13 @@ KVCRUMB_TARGET_INLINE __m512i byte_order() noexcept {
 //! The low and high terms of 64 values v = 256 high + low as bytes, in the order of VPACKSS: 4-byte element 4
 //! L + j holds the values 16 j + 4 L ... + 3.
 KVCRUMB_TARGET_INLINE void store_terms(i32x16 const (&v)[4], std::int8_t* high, std::int8_t* low) noexcept {
-  __m512i h[4], l[4];
-  KVCRUMB_TARGET_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    i32x16 const upper = (v[i] + 128) >> 8;
-    h[i] = reinterpret_cast<__m512i>(upper);
-    l[i] = reinterpret_cast<__m512i>(v[i] - (upper << 8));
-  }
-  _mm512_store_si512(high,
-                     _mm512_packs_epi16(_mm512_packs_epi32(h[0], h[1]), _mm512_packs_epi32(h[2], h[3])));
-  _mm512_store_si512(low, _mm512_packs_epi16(_mm512_packs_epi32(l[0], l[1]), _mm512_packs_epi32(l[2], l[3])));
+  __m512i const a = _mm512_packs_epi32(reinterpret_cast<__m512i>(v[0]), reinterpret_cast<__m512i>(v[1]));
+  __m512i const b = _mm512_packs_epi32(reinterpret_cast<__m512i>(v[2]), reinterpret_cast<__m512i>(v[3]));
+  __m512i const half = _mm512_set1_epi16(128), byte = _mm512_set1_epi16(255);
+  _mm512_store_si512(high, _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(a, half), 8),
+                                              _mm512_srai_epi16(_mm512_add_epi16(b, half), 8)));
+  // v - 256 high is the last byte of v, read as a signed one.
+  _mm512_store_si512(low, _mm512_packus_epi16(_mm512_and_si512(a, byte), _mm512_and_si512(b, byte)));
 }
 
 //! Operands of one query row: for each set and k unit 64 bytes of high and 64 bytes of low terms. `terms`
@@ -113,11 +110,11 @@ KVCRUMB_TARGET_INLINE void store_rows(section_plan const& p, int pp, int half, _
 
 //! Integer sums of H query rows over the k units [k_begin, k_end): sums[h][row in operand order] = sum over
 //! the columns of code * (256 high + low); of a codebook H * (256 high + low) + L * high, a level being
-//! 256 H + L. `next` is fetched in the background, 64 bytes for each line.
+//! 256 H + L. `next` is fetched meanwhile, 64 bytes for each line, and `other` makes steps.
 template <int Bits, bool Levels, bool Uniform, int H>
 void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte const* codes,
                     std::byte const* const (&operands)[H], std::int32_t* const (&sums)[H], int k_begin,
-                    int k_end, level_table const* levels, std::byte const* next) noexcept {
+                    int k_end, level_table const* levels, std::byte const* next, background& other) noexcept {
   constexpr int shifts = 8 / Bits, terms = Levels ? 3 : 2;
   constexpr int together =
       shifts * H >= 4 ? 1 : 4 / (shifts * H);  // values of g that keep the multipliers busy
@@ -137,16 +134,11 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
       __m512i part[H][shifts][4];
       KVCRUMB_TARGET_UNROLL
       for (int g = 0; g < 4; g += together) {
-        __m512i a[together][H][shifts][terms];
+        // One flat array and one flat loop over (shift, row): g++ 12.2 keeps deeper nests in memory.
+        __m512i a[together * shifts * H * terms];
         KVCRUMB_TARGET_UNROLL
-        for (auto& x : a)
-          KVCRUMB_TARGET_UNROLL
-        for (auto& y : x)
-          KVCRUMB_TARGET_UNROLL
-        for (auto& z : y)
-          KVCRUMB_TARGET_UNROLL
-        for (auto& w : z)
-          w = _mm512_setzero_si512();
+        for (int i = 0; i < together * shifts * H * terms; ++i)
+          a[i] = _mm512_setzero_si512();
         std::byte const* line = codes + (pp * 512 + (4 * half + g) * 64) + k_begin * stride;
         for (int kk = k_begin; kk < k_end; ++kk, line += stride) {
           __m512i high_0[H], low_0[H];
@@ -160,41 +152,39 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
             __m512i const x = _mm512_shuffle_epi8(_mm512_loadu_si512(line + 64 * i), order);
             ops::prefetch(next);
             next += 64;
+            __m512i c = x, c_low = x;
             KVCRUMB_TARGET_UNROLL
-            for (int s = 0; s < shifts; ++s) {
-              __m512i c = x, c_low = x;
-              if constexpr (Levels) {
-                c = _mm512_and_si512(s == 0 ? x : shifted_right(x, s * Bits),
-                                     _mm512_set1_epi8((1 << Bits) - 1));
-                c_low = _mm512_shuffle_epi8(low_level, c);
-                c = _mm512_shuffle_epi8(high_level, c);
-              } else if constexpr (Bits < 8) {
-                c = _mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(((1 << Bits) - 1) << (s * Bits))));
+            for (int j = 0; j < shifts * H; ++j) {
+              int const s = j / H, h = j % H;
+              if (h == 0) {
+                if constexpr (Levels) {
+                  c = _mm512_and_si512(s == 0 ? x : shifted_right(x, s * Bits),
+                                       _mm512_set1_epi8((1 << Bits) - 1));
+                  c_low = _mm512_shuffle_epi8(low_level, c);
+                  c = _mm512_shuffle_epi8(high_level, c);
+                } else if constexpr (Bits < 8) {
+                  c = _mm512_and_si512(x,
+                                       _mm512_set1_epi8(static_cast<char>(((1 << Bits) - 1) << (s * Bits))));
+                }
               }
-              KVCRUMB_TARGET_UNROLL
-              for (int h = 0; h < H; ++h) {
-                __m512i const high =
-                    Uniform ? high_0[h] : _mm512_load_si512(operands[h] + set_at[s] + kk * 128);
-                __m512i const low =
-                    Uniform ? low_0[h] : _mm512_load_si512(operands[h] + set_at[s] + kk * 128 + 64);
-                multiply_bytes(a[i][h][s][0], c, high);
-                multiply_bytes(a[i][h][s][1], c, low);
-                if constexpr (Levels) multiply_bytes(a[i][h][s][2], c_low, high);
-              }
+              __m512i const high =
+                  Uniform ? high_0[h] : _mm512_load_si512(operands[h] + set_at[s] + kk * 128);
+              __m512i const low =
+                  Uniform ? low_0[h] : _mm512_load_si512(operands[h] + set_at[s] + kk * 128 + 64);
+              int const at = (i * shifts * H + j) * terms;
+              multiply_bytes(a[at], c, high);
+              multiply_bytes(a[at + 1], c, low);
+              if constexpr (Levels) multiply_bytes(a[at + 2], c_low, high);
             }
           }
         }
         KVCRUMB_TARGET_UNROLL
-        for (int i = 0; i < together; ++i)
-          KVCRUMB_TARGET_UNROLL
-        for (int h = 0; h < H; ++h)
-          KVCRUMB_TARGET_UNROLL
-        for (int s = 0; s < shifts; ++s) {
-          auto const& t = a[i][h][s];
-          __m512i total = _mm512_add_epi32(_mm512_slli_epi32(t[0], 8), t[1]);
-          if constexpr (Levels) total = _mm512_add_epi32(total, t[2]);
-          part[h][s][g + i] = total;
+        for (int i = 0; i < together * shifts * H; ++i) {
+          __m512i total = _mm512_add_epi32(_mm512_slli_epi32(a[i * terms], 8), a[i * terms + 1]);
+          if constexpr (Levels) total = _mm512_add_epi32(total, a[i * terms + 2]);
+          part[i % H][i / H % shifts][g + i / (shifts * H)] = total;
         }
+        other.step();
       }
       KVCRUMB_TARGET_UNROLL
       for (int h = 0; h < H; ++h) {
@@ -214,10 +204,13 @@ template <int Bits, bool Levels, int H>
 KVCRUMB_TARGET_INLINE void dot_section(section_plan const& p, operand_sets const& sets,
                                        std::byte const* codes, std::byte const* const (&operands)[H],
                                        std::int32_t* const (&sums)[H], int k_begin, int k_end,
-                                       level_table const* levels, std::byte const* next) noexcept {
+                                       level_table const* levels, std::byte const* next,
+                                       background& other) noexcept {
   if (sets.uniform) {
-    dot_section_of<Bits, Levels, true, H>(p, sets, codes, operands, sums, k_begin, k_end, levels, next);
+    dot_section_of<Bits, Levels, true, H>(p, sets, codes, operands, sums, k_begin, k_end, levels, next,
+                                          other);
   } else {
-    dot_section_of<Bits, Levels, false, H>(p, sets, codes, operands, sums, k_begin, k_end, levels, next);
+    dot_section_of<Bits, Levels, false, H>(p, sets, codes, operands, sums, k_begin, k_end, levels, next,
+                                           other);
   }
 }

@@ -42,11 +42,11 @@ inline void build_operand(section_plan const& p, operand_sets const& sets, std::
 
 //! Integer sums of H query rows over the k units [k_begin, k_end): sums[h][row in operand order] = sum over
 //! the columns of code * (256 high + low); of a codebook H * (256 high + low) + L * high, a level being
-//! 256 H + L. `next` is fetched in the background, 64 bytes for each line.
+//! 256 H + L. `next` is fetched meanwhile, 64 bytes for each line, and `other` makes steps.
 template <int Bits, bool Levels, int H>
 void dot_section(section_plan const& p, operand_sets const& sets, std::byte const* codes,
                  std::byte const* const (&operands)[H], std::int32_t* const (&sums)[H], int k_begin,
-                 int k_end, level_table const* levels, std::byte const* next) noexcept {
+                 int k_end, level_table const* levels, std::byte const* next, background& other) noexcept {
   constexpr int shifts = 8 / Bits;
   for (int h = 0; h < H; ++h)
     std::memset(sums[h], 0, static_cast<std::size_t>(p.rows) * sizeof(std::int32_t));
@@ -77,6 +77,7 @@ void dot_section(section_plan const& p, operand_sets const& sets, std::byte cons
             sums[h][sets.place[pp * shifts + s][d] + operand_sets::row_offset(g)] += products.sums[s][d];
         }
       }
+      other.step();
     }
   }
 }

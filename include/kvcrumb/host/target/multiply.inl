@@ -2,42 +2,39 @@
 //! @file The product of a section with query rows or rows of weights. Included once per target by
 //! targets.hpp.
 
-//! Gains and biases of all groups of a section; those of the section `next` are fetched in the background.
+//! Gains and biases of sixteen groups; `bytes` are from one plane of parameters to the next.
 template <class Format>
-KVCRUMB_TARGET_INLINE void load_parameters(section_side const& side, std::byte const* section,
-                                           std::byte const* next) noexcept {
-  using param_type = typename Format::param_type;
-  constexpr bias_form form = Format::bias;
-  int const count = side.plan.groups * side.plan.owners();
-  std::byte const* const first = section + side.plan.code_bytes;
-  constexpr int bytes = static_cast<int>(sizeof(param_type));
-  float *const gain = side.gain, *const bias = side.bias;  // copies: stores through them may alias `side`
-  float const multiple = side.multiple;
-  std::int64_t const stored = static_cast<std::int64_t>(count) * bytes * Format::planes;
-  for (std::int64_t i = 0; i < stored; i += 64)
-    ops::prefetch(next + side.plan.code_bytes + i);
-  for (int i = 0; i < count; i += 16) {
-    f32x16 const m0 = load_stored(first + i * bytes, param_type{});
-    store(gain + i, m0);
-    f32x16 constant = m0 * splat(multiple);
-    if constexpr (form != bias_form::multiple) {
-      constant = load_stored(first + (count + i) * bytes, param_type{});
-      if constexpr (form == bias_form::half_cell) constant = ops::multiply_add(m0, splat(0.5f), constant);
-      if constexpr (form == bias_form::point) constant = -(constant * m0);
+struct params16 {
+  f32x16 gain, bias;
+  static KVCRUMB_TARGET_INLINE params16 at(std::byte const* p, std::int64_t bytes, float multiple) noexcept {
+    using param_type = typename Format::param_type;
+    constexpr bias_form form = Format::bias;
+    params16 v;
+    v.gain = load_stored(p, param_type{});
+    if constexpr (form == bias_form::multiple) {
+      v.bias = v.gain * splat(multiple);
+    } else {
+      v.bias = load_stored(p + bytes, param_type{});
+      if constexpr (form == bias_form::half_cell) v.bias = ops::multiply_add(v.gain, splat(0.5f), v.bias);
+      if constexpr (form == bias_form::point) v.bias = -(v.bias * v.gain);
     }
-    store(bias + i, constant);
+    return v;
   }
+};
+
+//! What values of at most `largest` in magnitude (a bit pattern) are divided by so that 15 bits hold them; 0
+//! if they are below 1e-33, where it would be denormal.
+KVCRUMB_TARGET_INLINE float scale_of(std::int32_t largest) noexcept {
+  float const top = float_from_bits(static_cast<std::uint32_t>(largest));
+  return top >= 1e-33f ? top * (1.0f / 32512.0f) : 0.0f;
 }
 
 //! Splits n values x (a multiple of 64) into two bytes each, x = scale * (256 high + low) + a rest, |x /
-//! scale| <= 32512, and adds the rests to `rest`, which becomes NaN if x is not finite. `largest` is the bit
-//! pattern of the largest magnitude. Returns scale, 0 if all of x is below 1e-34.
-KVCRUMB_TARGET_INLINE float split_terms(float const* x, int n, std::int32_t largest, std::int8_t* high,
-                                        std::int8_t* low, f32x16& rest) noexcept {
-  float const top = float_from_bits(static_cast<std::uint32_t>(largest));
-  bool const any = top >= 1e-34f;
-  float const scale = any ? top * (1.0f / 32512.0f) : 0.0f;
-  f32x16 const by = splat(any ? 32512.0f / top : 0.0f), back = splat(-scale);
+//! scale| <= 32512. Returns the sum of the rests, NaN if x is not finite.
+KVCRUMB_TARGET_INLINE f32x16 split_terms(float const* x, int n, float scale, std::int8_t* high,
+                                         std::int8_t* low) noexcept {
+  f32x16 rest{};
+  f32x16 const by = splat(scale == 0.0f ? 0.0f : 1.0f / scale), back = splat(-scale);
   for (int i = 0; i < n; i += 64) {
     i32x16 v[4];
     KVCRUMB_TARGET_UNROLL
@@ -48,7 +45,7 @@ KVCRUMB_TARGET_INLINE float split_terms(float const* x, int n, std::int32_t larg
     }
     store_terms(v, high + i, low + i);
   }
-  return scale;
+  return rest;
 }
 
 //! Scales and constants of 8 rows each become factors of the rows of a 16-row vector in operand order.
@@ -65,147 +62,268 @@ KVCRUMB_TARGET_INLINE i32x16 columns_between(int first, int begin, int end) noex
   return (place >= begin) & (place < end);
 }
 
-//! Sums of codes and operands, integers or, with side.exact, floats in the same memory.
-template <int Bits, bool Levels, int H>
-KVCRUMB_TARGET_INLINE void add_up(section_side const& side, std::byte const* codes,
-                                  std::byte const* const (&operands)[H], std::int32_t* const (&sums)[H],
-                                  int k_begin, int k_end, std::byte const* next) noexcept {
-  if (side.exact) {
-    for (int h = 0; h < H; ++h)
-      sum_exact<Bits, Levels>(side.plan, side.sets, codes, reinterpret_cast<float const*>(operands[h]),
-                              reinterpret_cast<float*>(sums[h]), k_begin, k_end, side.levels.level);
-  } else {
-    dot_section<Bits, Levels, H>(side.plan, side.sets, codes, operands, sums, k_begin, k_end, &side.levels,
-                                 next);
-  }
-}
-KVCRUMB_TARGET_INLINE f32x16 load_sums(std::int32_t const* sums, bool exact) noexcept {
-  i32x16 const v = load(sums);
-  return exact ? floats_of(v) : to_floats(v);
-}
-
 //! y[h][row] = sum over the columns of x_hat[row][column] * x[h][column], columns and rows in operand order;
-//! added to y or stored. With `nonzero` columns whose x is 0 take no part, whatever their parameters are.
-template <class Format, int H>
-void multiply_section(section_side const& side, multiply_memory const& memory, std::byte const* codes,
-                      float const* const (&x)[H], bool nonzero, bool add, float* const (&y)[H],
-                      std::byte const* next) noexcept {
-  constexpr bool levels = Format::has_levels;
-  constexpr int bits = Format::bits;
-  section_plan const p = side.plan;  // a copy: stores may alias it otherwise
-  int const padded = padded_columns(p);
-  for (int c = p.columns; c < padded; c += 16)
-    store(memory.folded + c, f32x16{});
-  float const unit = levels && !side.exact ? 256.0f * side.levels.step : 1.0f;
-  std::byte const* operands[H];
-  std::int32_t* sums[H];
-  for (int h = 0; h < H; ++h) {
-    operands[h] = memory.operands[h];
-    sums[h] = memory.sums[h];
+//! added to y or stored. With `nonzero` columns whose x is 0 take no part, whatever their parameters are. In
+//! three phases: the steps of prepare in order, multiply, finish. Where the columns have to come group by
+//! group (side.whole) finish does everything.
+template <class Format>
+struct section_product {
+  static constexpr bool levels = Format::has_levels;
+  static constexpr int bits = Format::bits;
+  static constexpr std::int64_t param_bytes = sizeof(typename Format::param_type);
+
+  section_side const* side = nullptr;
+  prepare_memory const* memory = nullptr;
+  product_memory const* at = nullptr;
+  std::byte const* section = nullptr;
+  float const* x[most_rows_together] = {};
+  float* y[most_rows_together] = {};
+  bool nonzero = false, add = false;
+  bool fresh = true;  //!< false: the section before was the same one, and is widened already
+
+  //! Steps of `prepare`; widening comes first.
+  static int prepare_steps(section_side const& s) noexcept {
+    if (!s.whole()) return 1;
+    return 1 + (s.plan.column_owned ? 2 * s.plan.groups + 1 : 2);
   }
-  i32x16 const magnitude = i32x16{} + 0x7FFFFFFF;
-  if (p.column_owned) {
+  template <int H>
+  void prepare(int step) const noexcept {
+    if (step == 0) return widen_codes();
+    if (!side->plan.column_owned) {
+      for (int h = 0; h < H; ++h)
+        step == 1 ? take_weights(h, 0, side->plan.columns) : round_weights(h);
+      return;
+    }
+    int const group = (step - 1) / 2;
     for (int h = 0; h < H; ++h) {
-      float *const folded = memory.folded, *const scales = memory.scales[h],
-                   *const constants = memory.constants[h];
-      float const* const x_h = x[h];
-      for (int group = 0; group < p.groups; ++group) {
-        float const *const gain = side.gain + group * p.columns, *const bias = side.bias + group * p.columns;
-        i32x16 largest{};
-        f32x16 constant{};
-        for (int c = 0; c < p.columns; c += 16) {
-          f32x16 const value = load(x_h + c);
-          f32x16 u = value * load(gain + c), v = load(bias + c);
-          if (nonzero) {
-            u = ops::unless_zero(value, u);
-            v = ops::unless_zero(value, v);
-          }
-          constant = ops::multiply_add(value, v, constant);
-          store(folded + c, u);
-          largest = ops::larger(largest, bits_of(u) & magnitude);
-        }
-        float scale = unit;
-        if (side.exact) {
-          std::memcpy(memory.exact + static_cast<std::int64_t>(group) * padded, folded,
-                      static_cast<std::size_t>(padded) * sizeof(float));
-        } else {
-          std::int8_t* const high = memory.terms + static_cast<std::int64_t>(group) * 2 * padded;
-          f32x16 rest{};
-          scale *= split_terms(folded, padded, ops::largest(largest), high, high + padded, rest);
-          constant =
-              ops::multiply_add(rest, splat(side.mean_unit), constant);  // as if every code were the mean one
-        }
-        float const offset = ops::sum(constant);
-        int const end = (group + 1) * p.group < p.rows ? (group + 1) * p.group : p.rows;
-        for (int row = group * p.group; row < end; row += 8) {
-          scales[row / 8] = scale;
-          constants[row / 8] = offset;
-        }
-      }
-      if (side.exact) {
-        build_exact_operand(p, side.sets, memory.exact, reinterpret_cast<float*>(memory.operands[h]));
+      if (group == side->plan.groups) {
+        build(h);
+      } else if (step % 2 != 0) {
+        fold(h, group);
       } else {
-        build_operand(p, side.sets, memory.terms, memory.operands[h]);
+        round(h, group);
       }
     }
-    add_up<bits, levels, H>(side, codes, operands, sums, 0, p.k_units, next);
-    bool const equal = p.group % 32 == 0;
-    for (int h = 0; h < H; ++h) {
-      float *const out = y[h], *const scales = memory.scales[h], *const constants = memory.constants[h];
-      std::int32_t const* const sum = sums[h];
-      for (int row = 0; row < p.rows; row += 16) {
-        f32x16 const base = add ? load(out + row) : f32x16{};
-        f32x16 const total =
-            ops::multiply_add(load_sums(sum + row, side.exact), spread_rows(scales, row, equal),
-                              spread_rows(constants, row, equal));
-        store(out + row, total + base);
-      }
-    }
-    return;
   }
-  for (int group = 0; group < p.groups; ++group) {
-    int const begin = group * p.group, end = begin + p.group < p.columns ? begin + p.group : p.columns;
-    float scale[H], total[H], rests[H];
-    for (int h = 0; h < H; ++h) {
-      i32x16 largest{};
-      f32x16 sum{};
-      for (int c = 0; c < p.columns; c += 16) {
-        f32x16 const value = floats_of(bits_of(load(x[h] + c)) & columns_between(c, begin, end));
-        sum += value;
-        store(memory.folded + c, value);
-        largest = ops::larger(largest, bits_of(value) & magnitude);
-      }
-      total[h] = ops::sum(sum);
-      rests[h] = 0.0f;
-      if (side.exact) {
-        scale[h] = ops::largest(largest) != 0 ? unit : 0.0f;
-        build_exact_operand(p, side.sets, memory.folded, reinterpret_cast<float*>(memory.operands[h]));
-      } else {
-        f32x16 rest{};
-        scale[h] = unit * split_terms(memory.folded, padded, ops::largest(largest), memory.terms,
-                                      memory.terms + padded, rest);
-        rests[h] = ops::sum(rest) * side.mean_unit;
-        build_operand(p, side.sets, memory.terms, memory.operands[h]);
-      }
+
+  //! Fetches the section `next` meanwhile.
+  template <int H>
+  void multiply(background& other, std::byte const* next) const noexcept {
+    std::int64_t const stored =
+        std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
+    for (std::int64_t i = 0; i < stored; i += 64)
+      ops::prefetch(next + side->plan.code_bytes + i);
+    if (side->whole()) {
+      add_up<H>(0, side->plan.k_units, next, other);
+    } else {
+      for (std::int64_t i = 0; i < side->plan.line_bytes; i += 64)
+        ops::prefetch(next + i);
     }
-    int const first = begin / p.unit_columns(), last = (end - 1) / p.unit_columns() + 1;
-    add_up<bits, levels, H>(side, codes, operands, sums, first, last, next);
-    next += static_cast<std::int64_t>(last - first) * p.p_units * 512;
-    float const *const gain = side.gain + group * p.rows, *const bias = side.bias + group * p.rows;
-    for (int h = 0; h < H; ++h) {
-      bool const absent = nonzero && scale[h] == 0.0f && total[h] == 0.0f;  // its parameters may be anything
-      if (absent && (add || group > 0)) continue;
-      for (int row = 0; row < p.rows; row += 16) {
-        if (absent) {
-          store(y[h] + row, f32x16{});
-          continue;
+    other.rest();
+  }
+
+  template <int H>
+  void finish() const noexcept {
+    if (side->plan.column_owned) {
+      for (int h = 0; h < H; ++h)
+        finish_columns(h);
+    } else if (side->plan.groups == 1) {
+      for (int h = 0; h < H; ++h)
+        finish_rows(h, 0);
+    } else {
+      for (int group = 0; group < side->plan.groups; ++group) {
+        int const begin = group * side->plan.group;
+        int const end =
+            begin + side->plan.group < side->plan.columns ? begin + side->plan.group : side->plan.columns;
+        for (int h = 0; h < H; ++h) {
+          take_weights(h, begin, end);
+          round_weights(h);
         }
-        f32x16 const base = add || group > 0 ? load(y[h] + row) : f32x16{};
-        f32x16 const product =
-            ops::multiply_add(load_sums(memory.sums[h] + row, side.exact), splat(scale[h]), splat(rests[h]));
-        f32x16 const offset = ops::multiply_add(load(bias + row), splat(total[h]), base);
-        store(y[h] + row, ops::multiply_add(product, load(gain + row), offset));
+        background none;
+        add_up<H>(begin / side->plan.unit_columns(), (end - 1) / side->plan.unit_columns() + 1, section,
+                  none);
+        for (int h = 0; h < H; ++h)
+          finish_rows(h, group);
       }
     }
   }
-}
+
+ private:
+  void widen_codes() const noexcept {
+    if constexpr (Format::stored_bits == 3) {
+      if (fresh) widen(*side, section);
+    }
+  }
+  std::byte const* codes() const noexcept { return Format::stored_bits == 3 ? side->widened : section; }
+  //! Parameters of one group. A copy of what is needed: stores of floats may alias everything else.
+  struct group_params {
+    std::byte const* first;
+    std::int64_t plane;
+    float multiple;
+    KVCRUMB_TARGET_INLINE params16<Format> operator()(int owner) const noexcept {
+      return params16<Format>::at(first + owner * param_bytes, plane, multiple);
+    }
+  };
+  KVCRUMB_TARGET_INLINE group_params params(int group) const noexcept {
+    std::int64_t const owners = side->plan.owners();
+    return {section + side->plan.code_bytes + group * owners * param_bytes,
+            side->plan.groups * owners * param_bytes, side->multiple};
+  }
+  float unit() const noexcept { return levels && !side->exact ? 256.0f * side->levels.step : 1.0f; }
+  KVCRUMB_TARGET_INLINE void clear_padding(int h) const noexcept {
+    int const padded = padded_columns(side->plan);
+    for (int c = side->plan.columns; c < padded; c += 16)
+      store(memory->folded[h] + c, f32x16{});
+  }
+
+  //! Sums of codes and operands, integers or, with side->exact, floats in the same memory->
+  template <int H>
+  KVCRUMB_TARGET_INLINE void add_up(int k_begin, int k_end, std::byte const* next,
+                                    background& other) const noexcept {
+    std::byte const* operands[H];
+    for (int h = 0; h < H; ++h)
+      operands[h] = at->operands[h];
+    if (side->exact) {
+      for (int h = 0; h < H; ++h)
+        sum_exact<bits, levels>(side->plan, side->sets, codes(), reinterpret_cast<float const*>(operands[h]),
+                                reinterpret_cast<float*>(at->sums[h]), k_begin, k_end, side->levels.level);
+    } else {
+      std::int32_t* sums[H];
+      for (int h = 0; h < H; ++h)
+        sums[h] = at->sums[h];
+      dot_section<bits, levels, H>(side->plan, side->sets, codes(), operands, sums, k_begin, k_end,
+                                   &side->levels, next, other);
+    }
+  }
+  static KVCRUMB_TARGET_INLINE f32x16 load_sums(std::int32_t const* sums, bool exact) noexcept {
+    i32x16 const v = load(sums);
+    return exact ? floats_of(v) : to_floats(v);
+  }
+
+  //! Parameters of columns: x times the gains of a group, and what the biases add.
+  void fold(int h, int group) const noexcept {
+    if (group == 0) clear_padding(h);
+    float* const folded = memory->folded[h];
+    float const* const from = x[h];
+    int const columns = side->plan.columns;
+    bool const skip = nonzero;
+    group_params const all = params(group);
+    i32x16 largest{};
+    f32x16 constant{};
+    for (int c = 0; c < columns; c += 16) {
+      f32x16 const value = load(from + c);
+      params16<Format> const p = all(c);
+      f32x16 u = value * p.gain, v = p.bias;
+      if (skip) {
+        u = ops::unless_zero(value, u);
+        v = ops::unless_zero(value, v);
+      }
+      constant = ops::multiply_add(value, v, constant);
+      store(folded + c, u);
+      largest = ops::larger(largest, bits_of(u) & 0x7FFFFFFF);
+    }
+    store(memory->constant[h], constant);
+    at->scales[h][side->plan.group * group / 8] = side->exact ? 1.0f : scale_of(ops::largest(largest));
+  }
+  void round(int h, int group) const noexcept {
+    section_plan const& p = side->plan;
+    int const padded = padded_columns(p), first = group * p.group / 8;
+    int const end = ((group + 1) * p.group < p.rows ? (group + 1) * p.group : p.rows) / 8;
+    float *const scales = at->scales[h], *const constants = at->constants[h];
+    f32x16 constant = load(memory->constant[h]);
+    float scale = scales[first];
+    if (side->exact) {
+      std::memcpy(memory->exact + static_cast<std::int64_t>(group) * padded, memory->folded[h],
+                  static_cast<std::size_t>(padded) * sizeof(float));
+    } else {
+      std::int8_t* const high = memory->terms[h] + static_cast<std::int64_t>(group) * 2 * padded;
+      f32x16 const rest = split_terms(memory->folded[h], padded, scale, high, high + padded);
+      constant =
+          ops::multiply_add(rest, splat(side->mean_unit), constant);  // as if every code were the mean one
+      scale *= unit();
+    }
+    float const offset = ops::sum(constant);
+    int const step = p.group % 32 == 0 ? 4 : 1;  // finish_columns reads no others
+    for (int row = first; row < end; row += step) {
+      scales[row] = scale;
+      constants[row] = offset;
+    }
+  }
+  void build(int h) const noexcept {
+    if (side->exact) {
+      build_exact_operand(side->plan, side->sets, memory->exact, reinterpret_cast<float*>(at->operands[h]));
+    } else {
+      build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
+    }
+  }
+  void finish_columns(int h) const noexcept {
+    bool const equal = side->plan.group % 32 == 0, exact = side->exact, more = add;
+    int const rows = side->plan.rows;
+    float *const out = y[h], *const scales = at->scales[h], *const constants = at->constants[h];
+    std::int32_t const* const sums = at->sums[h];
+    for (int row = 0; row < rows; row += 16) {
+      f32x16 const base = more ? load(out + row) : f32x16{};
+      f32x16 const total = ops::multiply_add(load_sums(sums + row, exact), spread_rows(scales, row, equal),
+                                             spread_rows(constants, row, equal));
+      store(out + row, total + base);
+    }
+  }
+
+  //! Parameters of rows: x itself of the columns [begin, end). at->scales holds the scale, at->constants what
+  //! rounding leaves over and the sum of x.
+  void take_weights(int h, int begin, int end) const noexcept {
+    clear_padding(h);
+    int const columns = side->plan.columns;
+    bool const all = begin == 0 && end == columns;
+    float* const folded = memory->folded[h];
+    float const* const from = x[h];
+    i32x16 largest{};
+    f32x16 sum{};
+    for (int c = 0; c < columns; c += 16) {
+      f32x16 value = load(from + c);
+      if (!all) value = floats_of(bits_of(value) & columns_between(c, begin, end));
+      sum += value;
+      store(folded + c, value);
+      largest = ops::larger(largest, bits_of(value) & 0x7FFFFFFF);
+    }
+    int const most = ops::largest(largest);
+    at->scales[h][0] = side->exact ? (most != 0 ? 1.0f : 0.0f) : scale_of(most);
+    at->constants[h][1] = ops::sum(sum);
+  }
+  void round_weights(int h) const noexcept {
+    at->constants[h][0] = 0.0f;
+    if (side->exact) {
+      build_exact_operand(side->plan, side->sets, memory->folded[h],
+                          reinterpret_cast<float*>(at->operands[h]));
+      return;
+    }
+    int const padded = padded_columns(side->plan);
+    f32x16 const rest =
+        split_terms(memory->folded[h], padded, at->scales[h][0], memory->terms[h], memory->terms[h] + padded);
+    at->constants[h][0] = ops::sum(rest) * side->mean_unit;
+    at->scales[h][0] *= unit();
+    build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
+  }
+  void finish_rows(int h, int group) const noexcept {
+    float const scale = at->scales[h][0], rest = at->constants[h][0], total = at->constants[h][1];
+    bool const more = add || group > 0;
+    bool const absent = nonzero && scale == 0.0f && total == 0.0f;  // its parameters may be anything
+    if (absent && more) return;
+    int const rows = side->plan.rows;
+    bool const exact = side->exact;
+    float* const out = y[h];
+    std::int32_t const* const sums = at->sums[h];
+    group_params const of_rows = params(group);
+    for (int row = 0; row < rows; row += 16) {
+      if (absent) {
+        store(out + row, f32x16{});
+        continue;
+      }
+      params16<Format> const p = of_rows(row);
+      f32x16 const base = more ? load(out + row) : f32x16{};
+      f32x16 const product = ops::multiply_add(load_sums(sums + row, exact), splat(scale), splat(rest));
+      f32x16 const offset = ops::multiply_add(p.bias, splat(total), base);
+      store(out + row, ops::multiply_add(product, p.gain, offset));
+    }
+  }
+};

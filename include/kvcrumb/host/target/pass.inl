@@ -39,12 +39,7 @@ struct head_pass {
   }
 
   void run(int head) const noexcept {
-    std::int64_t const end = options.part.end_tile < view.tiles() ? options.part.end_tile : view.tiles();
-    for (std::int64_t tile = options.part.first_tile; tile < end; ++tile) {
-      bool const last = tile + 1 == end;
-      visit_tile(head, tile, last && head + 1 < view.kv_heads ? head + 1 : head,
-                 last ? options.part.first_tile : tile + 1);
-    }
+    visit_tiles(head);
     if (!options.part.exact_rows) return;
     visit_rows(head, view.sinks.keys, view.sinks.values, view.sinks.count, nullptr, view.sinks.first);
     visit_isolated(head, view.pool);
@@ -52,14 +47,16 @@ struct head_pass {
     visit_rows(head, view.tail.keys, view.tail.values, view.tail.count, nullptr, view.tail.first);
   }
 
-  //! scores of a row become weights; factor is what earlier sums and outputs must be multiplied with. False:
-  //! no key is visible. `seen` holds -1 for visible keys, null: all are.
-  KVCRUMB_TARGET_INLINE bool weigh(float* scores, int n, std::int32_t const* seen, row_state& state,
+  //! Scores below the cap, and -infinity where a key is not visible; `seen` holds -1 for visible keys, null:
+  //! all are. Then raises the state to the largest; factor is what earlier sums and outputs must be
+  //! multiplied with. False: no key is visible.
+  KVCRUMB_TARGET_INLINE bool raise(float* scores, int n, std::int32_t const* seen, row_state& state,
                                    float& factor) const noexcept {
     f32x16 top = splat(negative_infinity);
+    float const cap = options.soft_cap * log2_e;
     for (int t = 0; t < n; t += 16) {
       f32x16 s = load(scores + t);
-      if (options.soft_cap > 0.0f) s = capped(s, options.soft_cap * log2_e);
+      if (cap > 0.0f) s = capped(s, cap);
       if (seen != nullptr) s = select(load(seen + t), s, splat(negative_infinity));
       store(scores + t, s);
       top = ops::maximum(top, s);
@@ -67,6 +64,10 @@ struct head_pass {
     float const most = ops::largest(top);
     if (most == negative_infinity) return false;
     factor = state.raise(most);
+    return true;
+  }
+  //! Scores become weights.
+  KVCRUMB_TARGET_INLINE void weigh(float* scores, int n, row_state& state) const noexcept {
     f32x16 const base = splat(state.max);
     f32x16 sum{};
     for (int t = 0; t < n; t += 16) {
@@ -76,31 +77,178 @@ struct head_pass {
       sum += weight;
     }
     state.sum += ops::sum(sum);
-    return true;
   }
 
-  void visit_tile(int head, std::int64_t tile, int next_head, std::int64_t next) const noexcept {
-    std::int64_t const first = view.tile_first + tile * tokens();
-    if (out_of_sight(first, first + tokens())) return;
-    std::byte const* const mask = view.masks.section(head, tile);
-    bool const same_sight = in_full_sight(first, first + tokens());  // holes aside
-    std::int32_t const* const seen = same_sight ? holes(mask) : nullptr;
-    std::byte const* key_codes = view.keys.section(head, tile);
-    std::byte const* value_codes = view.values.section(head, tile);
-    std::byte const* const next_keys = view.keys.section(next_head, next);
-    std::byte const* const next_values = view.values.section(next_head, next);
-    ops::prefetch(view.masks.section(next_head, next));
-    load_parameters<key_format>(keys, key_codes, next_keys);
-    load_parameters<value_format>(values, value_codes, next_values);
-    if constexpr (key_format::stored_bits == 3) key_codes = widen(keys, key_codes);
-    if constexpr (value_format::stored_bits == 3) value_codes = widen(values, value_codes);
-    int i = 0;
-    for (; !keys.exact && i + 1 < rows; i += 2)
-      visit_rows_of_tile<2>(head, first, same_sight ? nullptr : mask, seen, i, key_codes, value_codes,
-                            next_keys, next_values);
-    for (; i < rows; ++i)
-      visit_rows_of_tile<1>(head, first, same_sight ? nullptr : mask, seen, i, key_codes, value_codes,
-                            next_keys, next_values);
+  //! One or two query rows and a tile.
+  struct tile_job {
+    std::int64_t tile = 0, first = 0;  //!< first: token
+    int row = 0, count = 0;            //!< query rows; count 0: there is no job
+    section_product<key_format> keys;
+    section_product<value_format> values;
+    std::byte const *next_keys = nullptr, *next_values = nullptr;
+  };
+  //! What the steps between the lines of a product work on.
+  struct step_context {
+    head_pass const& pass;
+    int head;
+    tile_job const *job, *before;  //!< before: its product with values is to be finished; may be null
+    bool seen[most_rows_together] = {};
+  };
+
+  std::int64_t end_tile() const noexcept {
+    return options.part.end_tile < view.tiles() ? options.part.end_tile : view.tiles();
+  }
+  //! The first job from `tile` and `row` on whose tile any query sees.
+  void start(tile_job& j, int head, std::int64_t tile, int row, int slot) const noexcept {
+    std::int64_t const end = end_tile();
+    for (; tile < end; ++tile, row = 0) {
+      j.first = view.tile_first + tile * tokens();
+      if (!out_of_sight(j.first, j.first + tokens())) break;
+    }
+    j.count = tile >= end ? 0 : !keys.exact && row + 1 < rows ? 2 : 1;
+    if (j.count == 0) return;
+    bool const last = tile + 1 == end;
+    int const next_head = last && head + 1 < view.kv_heads ? head + 1 : head;
+    std::int64_t const next = last ? options.part.first_tile : tile + 1;
+    j.tile = tile;
+    j.row = row;
+    j.next_keys = view.keys.section(next_head, next);
+    j.next_values = view.values.section(next_head, next);
+    j.keys.side = &keys;
+    j.keys.memory = j.values.memory = &memory.shared;
+    j.keys.at = &memory.keys[slot];
+    j.keys.section = view.keys.section(head, tile);
+    j.values.side = &values;
+    j.values.at = &memory.values;
+    j.values.section = view.values.section(head, tile);
+    j.values.nonzero = j.values.add = true;
+    j.keys.fresh = j.values.fresh = row == 0;
+    for (int h = 0; h < j.count; ++h) {
+      j.keys.x[h] = memory.row(row + h).prepared;
+      j.keys.y[h] = memory.scores[h];
+      j.values.x[h] = memory.scores[h];
+      j.values.y[h] = memory.row(row + h).tile_output;
+    }
+  }
+  void start_after(tile_job& j, tile_job const& before, int head, int slot) const noexcept {
+    bool const more = before.row + before.count < rows;
+    j.count = 0;
+    if (before.count != 0)
+      start(j, head, before.tile + (more ? 0 : 1), more ? before.row + before.count : 0, slot);
+  }
+
+  //! Attention over the tiles. The product of the next job with its keys runs before that of this job with
+  //! its values; between the lines of the former this job's scores become an operand, and between the lines
+  //! of the latter the queries of the job after the next one do.
+  void visit_tiles(int head) const noexcept {
+    tile_job jobs[3];
+    tile_job *job = jobs, *next = jobs + 1, *after = jobs + 2;
+    start(*job, head, options.part.first_tile, 0, 0);
+    if (job->count == 0) return;
+    step_context weights{*this, head, job, nullptr}, queries_of{*this, head, job, nullptr};
+    background none, steps = query_steps(queries_of);
+    steps.rest();
+    multiply_keys(*job, none);
+    start_after(*next, *job, head, 1);
+    queries_of.job = next;
+    steps = query_steps(queries_of);
+    steps.rest();
+    for (int slot = 0; job->count != 0; slot = 1 - slot) {
+      weights.job = job;
+      steps = {job->count == 2 ? weight_step<2> : weight_step<1>, &weights,
+               first_value_step + section_product<value_format>::prepare_steps(values)};
+      if (next->count != 0) {
+        multiply_keys(*next, steps);
+      } else {
+        steps.rest();
+      }
+      start_after(*after, *next, head, slot);
+      queries_of.job = after;
+      steps = query_steps(queries_of);
+      multiply_values(*job, steps);
+      weights.before = job;
+      tile_job* const done = job;
+      job = next;
+      next = after;
+      after = done;  // weights.before; it is finished before the next job starts there
+    }
+    finish_values(*weights.before);
+  }
+  background query_steps(step_context& c) const noexcept {
+    if (c.job->count == 0) return {};
+    return {c.job->count == 2 ? query_step<2> : query_step<1>, &c,
+            section_product<key_format>::prepare_steps(keys)};
+  }
+  template <int H>
+  static void query_step(void* with, int step) {
+    static_cast<step_context*>(with)->job->keys.template prepare<H>(step);
+  }
+  static constexpr int first_value_step = 4;
+  template <int H>
+  static void weight_step(void* with, int step) {
+    step_context& c = *static_cast<step_context*>(with);
+    if (step == 0) {
+      if (c.before != nullptr) c.pass.finish_values(*c.before);
+    } else if (step == 1) {
+      c.job->keys.template finish<H>();
+    } else if (step < first_value_step) {
+      step == 2 ? c.pass.template see<H>(c) : c.pass.template weigh_rows<H>(c);
+    } else {
+      c.job->values.template prepare<H>(step - first_value_step);
+    }
+  }
+  void multiply_keys(tile_job const& j, background& other) const noexcept {
+    if (j.count == 2) {
+      j.keys.template multiply<2>(other, j.next_keys);
+    } else {
+      j.keys.template multiply<1>(other, j.next_keys);
+    }
+  }
+  void multiply_values(tile_job const& j, background& other) const noexcept {
+    if (j.count == 2) {
+      j.values.template multiply<2>(other, j.next_values);
+    } else {
+      j.values.template multiply<1>(other, j.next_values);
+    }
+  }
+  void finish_values(tile_job const& j) const noexcept {
+    if (j.count == 2) {
+      j.values.template finish<2>();
+    } else {
+      j.values.template finish<1>();
+    }
+  }
+  //! The largest scores of what the query rows of a job see.
+  template <int H>
+  void see(step_context& c) const noexcept {
+    tile_job const& j = *c.job;
+    std::byte const* const mask = view.masks.section(c.head, j.tile);
+    bool const same_sight = in_full_sight(j.first, j.first + tokens());  // holes aside
+    std::int32_t const* const same = same_sight ? holes(mask) : nullptr;
+    for (int h = 0; h < H; ++h) {
+      query_row const& row = memory.row(j.row + h);
+      float* const y = memory.scores[h];
+      if (row.constant != 0.0f) {
+        for (int t = 0; t < tokens(); t += 16)
+          store(y + t, load(y + t) + splat(row.constant));
+      }
+      std::int32_t const* const seen = same_sight ? same : sight(c.head, j.first, mask, j.row + h);
+      float factor = 1.0f;
+      c.seen[h] = raise(y, tokens(), seen, *row.tiles, factor);
+      if (factor != 1.0f) scale_row(row.tile_output, factor);
+    }
+  }
+  template <int H>
+  void weigh_rows(step_context& c) const noexcept {
+    for (int h = 0; h < H; ++h) {
+      float* const y = memory.scores[h];
+      if (c.seen[h]) {
+        weigh(y, tokens(), *memory.row(c.job->row + h).tiles);
+      } else {
+        for (int t = 0; t < tokens(); t += 16)
+          store(y + t, f32x16{});
+      }
+    }
   }
 
   //! Which slots are valid, -1 or 0, in operand order; null if all are.
@@ -121,38 +269,6 @@ struct head_pass {
         seen[operand_place(word + std::countr_zero(out))] = 0;
     }
     return any ? seen : nullptr;
-  }
-
-  template <int H>
-  KVCRUMB_TARGET_INLINE void visit_rows_of_tile(int head, std::int64_t first, std::byte const* mask,
-                                                std::int32_t const* same_seen, int i,
-                                                std::byte const* key_codes, std::byte const* value_codes,
-                                                std::byte const* next_keys,
-                                                std::byte const* next_values) const noexcept {
-    float const* x[H];
-    float* y[H];
-    for (int h = 0; h < H; ++h) {
-      x[h] = memory.row(i + h).prepared;
-      y[h] = memory.scores[h];
-    }
-    multiply_section<key_format, H>(keys, memory.shared, key_codes, x, false, false, y, next_keys);
-    for (int h = 0; h < H; ++h) {
-      query_row const& row = memory.row(i + h);
-      if (row.constant != 0.0f) {
-        for (int t = 0; t < tokens(); t += 16)
-          store(y[h] + t, load(y[h] + t) + splat(row.constant));
-      }
-      std::int32_t const* const seen = mask == nullptr ? same_seen : sight(head, first, mask, i + h);
-      float factor = 1.0f;
-      if (!weigh(y[h], tokens(), seen, *row.tiles, factor)) {
-        for (int t = 0; t < tokens(); t += 16)
-          store(y[h] + t, f32x16{});
-      }
-      if (factor != 1.0f) scale_row(row.tile_output, factor);
-      x[h] = y[h];
-      y[h] = row.tile_output;
-    }
-    multiply_section<value_format, H>(values, memory.shared, value_codes, x, true, true, y, next_values);
   }
 
   KVCRUMB_TARGET_INLINE void scale_row(float* row, float factor) const noexcept {
@@ -197,7 +313,8 @@ struct head_pass {
           memory.seen[t] = t < n && visible(key, at) ? -1 : 0;
         }
         float factor = 1.0f;
-        if (!weigh(scores, padded, plain ? nullptr : memory.seen, *row.exact, factor)) continue;
+        if (!raise(scores, padded, plain ? nullptr : memory.seen, *row.exact, factor)) continue;
+        weigh(scores, padded, *row.exact);
         if (factor != 1.0f) scale_row(row.exact_output, factor);
         for (int t = 0; t < n; ++t) {
           if (scores[t] != 0.0f) add_row(scores[t], v.row(head, begin + t), row.exact_output);
