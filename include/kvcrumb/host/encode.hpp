@@ -103,9 +103,7 @@ std::int64_t encode_workspace_bytes(SideScheme const& scheme, side which, tile_s
 }
 
 //! What scheme.encode(which, shape, request, null_tracer) does, with vector instructions and from rows where
-//! they are: the same bytes, bit for bit, and no byte besides.
-//!
-//! Not under -ffast-math: then bytes may differ.
+//! they are: the same bytes, bit for bit, whatever the flags, and no byte besides.
 //!
 //!   work  encode_workspace_bytes(scheme, which, shape, r.heads, r.count) bytes on a multiple of 64
 //!

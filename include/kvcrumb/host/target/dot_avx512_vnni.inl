@@ -206,7 +206,14 @@ KVCRUMB_TARGET_INLINE void dot_section(section_plan const& p, operand_sets const
                                        std::int32_t* const (&sums)[H], int k_begin, int k_end,
                                        level_table const* levels, std::byte const* next,
                                        background& other) noexcept {
-  if (sets.uniform) {
+  constexpr int accumulators = 8 / Bits * H * (Levels ? 3 : 2);
+  if constexpr (H > 1 && accumulators > 24) {  // there are 32 registers, and codes and operands need some
+    for (int h = 0; h < H; ++h) {
+      std::byte const* const operand[1] = {operands[h]};
+      std::int32_t* const sum[1] = {sums[h]};
+      dot_section<Bits, Levels, 1>(p, sets, codes, operand, sum, k_begin, k_end, levels, next, other);
+    }
+  } else if (sets.uniform) {
     dot_section_of<Bits, Levels, true, H>(p, sets, codes, operands, sums, k_begin, k_end, levels, next,
                                           other);
   } else {

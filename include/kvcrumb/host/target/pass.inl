@@ -47,38 +47,6 @@ struct head_pass {
     visit_rows(head, view.tail.keys, view.tail.values, view.tail.count, nullptr, view.tail.first);
   }
 
-  //! Scores below the cap, and -infinity where a key is not visible; `seen` holds -1 for visible keys, null:
-  //! all are. Then raises the state to the largest; factor is what earlier sums and outputs must be
-  //! multiplied with. False: no key is visible.
-  KVCRUMB_TARGET_INLINE bool raise(float* scores, int n, std::int32_t const* seen, row_state& state,
-                                   float& factor) const noexcept {
-    f32x16 top = splat(negative_infinity);
-    float const cap = options.soft_cap * log2_e;
-    for (int t = 0; t < n; t += 16) {
-      f32x16 s = load(scores + t);
-      if (cap > 0.0f) s = capped(s, cap);
-      if (seen != nullptr) s = select(load(seen + t), s, splat(negative_infinity));
-      store(scores + t, s);
-      top = ops::maximum(top, s);
-    }
-    float const most = ops::largest(top);
-    if (most == negative_infinity) return false;
-    factor = state.raise(most);
-    return true;
-  }
-  //! Scores become weights.
-  KVCRUMB_TARGET_INLINE void weigh(float* scores, int n, row_state& state) const noexcept {
-    f32x16 const base = splat(state.max);
-    f32x16 sum{};
-    for (int t = 0; t < n; t += 16) {
-      f32x16 const weight =
-          power_of_two(load(scores + t) - base);  // NaN of a NaN, so that it reaches the sum
-      store(scores + t, weight);
-      sum += weight;
-    }
-    state.sum += ops::sum(sum);
-  }
-
   //! One or two query rows and a tile.
   struct tile_job {
     std::int64_t tile = 0, first = 0;  //!< first: token
@@ -234,8 +202,8 @@ struct head_pass {
       }
       std::int32_t const* const seen = same_sight ? same : sight(c.head, j.first, mask, j.row + h);
       float factor = 1.0f;
-      c.seen[h] = raise(y, tokens(), seen, *row.tiles, factor);
-      if (factor != 1.0f) scale_row(row.tile_output, factor);
+      c.seen[h] = raise(y, tokens(), seen, options.soft_cap, *row.tiles, factor);
+      if (factor != 1.0f) scale_row(row.tile_output, width(), factor);
     }
   }
   template <int H>
@@ -271,11 +239,6 @@ struct head_pass {
     return any ? seen : nullptr;
   }
 
-  KVCRUMB_TARGET_INLINE void scale_row(float* row, float factor) const noexcept {
-    for (int d = 0; d < width(); d += 16)
-      store(row + d, load(row + d) * splat(factor));
-  }
-
   //! Which slots query row i sees, -1 or 0, in operand order.
   std::int32_t const* sight(int head, std::int64_t first, std::byte const* mask, int i) const noexcept {
     std::int64_t const at = query_position(i);
@@ -306,32 +269,21 @@ struct head_pass {
         float* const scores = memory.scores[0];
         std::int64_t const at = query_position(i);
         for (int t = 0; t < padded; ++t) {
-          scores[t] = t < n ? dot_row(row.query, k.row(head, begin + t)) : 0.0f;
+          scores[t] = t < n ? dot_row(row.query, k.row(head, begin + t), width()) : 0.0f;
           if (plain) continue;
           std::int64_t const key =
               t < n ? view.where(head, tokens_of == nullptr ? first + begin + t : tokens_of[begin + t]) : 0;
           memory.seen[t] = t < n && visible(key, at) ? -1 : 0;
         }
         float factor = 1.0f;
-        if (!raise(scores, padded, plain ? nullptr : memory.seen, *row.exact, factor)) continue;
+        if (!raise(scores, padded, plain ? nullptr : memory.seen, options.soft_cap, *row.exact, factor))
+          continue;
         weigh(scores, padded, *row.exact);
-        if (factor != 1.0f) scale_row(row.exact_output, factor);
+        if (factor != 1.0f) scale_row(row.exact_output, width(), factor);
         for (int t = 0; t < n; ++t) {
-          if (scores[t] != 0.0f) add_row(scores[t], v.row(head, begin + t), row.exact_output);
+          if (scores[t] != 0.0f) add_row(scores[t], v.row(head, begin + t), row.exact_output, width());
         }
       }
     }
-  }
-  KVCRUMB_TARGET_INLINE float dot_row(float const* q, Row const* k) const noexcept {
-    f32x16 a{}, b{};
-    for (int d = 0; d < width(); d += 32) {
-      a = ops::multiply_add(load(q + d), load(k + d), a);
-      b = ops::multiply_add(load(q + d + 16), load(k + d + 16), b);
-    }
-    return ops::sum(a + b);
-  }
-  KVCRUMB_TARGET_INLINE void add_row(float weight, Row const* v, float* o) const noexcept {
-    for (int d = 0; d < width(); d += 16)
-      store(o + d, ops::multiply_add(load(v + d), splat(weight), load(o + d)));
   }
 };
