@@ -42,6 +42,7 @@ TEST_CASE("host attention: KIVI at 1, 3, 4 and 8 bits", "[host]") {
 TEST_CASE("host attention: keys per token, values per channel", "[host]") {
   for (int const dim : {64, 96, 128}) {
     check(exchanged<2>{}, dim, 32, 250);
+    check(exchanged<3>{}, dim, 64, 250);
     check(exchanged<4>{}, dim, 128, 250);
   }
 }

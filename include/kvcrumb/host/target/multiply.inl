@@ -23,7 +23,7 @@ struct section_product {
 
   //! Steps of `prepare`; widening comes first.
   static int prepare_steps(section_side const& s) noexcept {
-    if (!s.whole()) return 1;
+    if (!s.whole()) return 0;
     return 1 + (s.plan.column_owned ? 2 * s.plan.groups + 1 : 2);
   }
   template <int H>
@@ -71,6 +71,7 @@ struct section_product {
       for (int h = 0; h < H; ++h)
         finish_rows(h, 0);
     } else {
+      widen_codes();  // not before: by now the next job has been prepared
       for (int group = 0; group < side->plan.groups; ++group) {
         int const begin = group * side->plan.group;
         int const end =
