@@ -5,6 +5,7 @@
 #include <concepts>
 
 #include "kvcrumb/description.hpp"
+#include "kvcrumb/numeric/arithmetic.hpp"
 #include "kvcrumb/numeric/float_bits.hpp"
 #include "kvcrumb/numeric/tree_fold.hpp"
 
@@ -40,12 +41,11 @@ struct l2_score {
 struct absmax_score {
   static constexpr char const* name = "absmax";
   KVCRUMB_API float operator()(float const* row, int head_dim) const noexcept {
-    std::uint32_t largest = 0;  // patterns, so that a NaN is not one whatever -ffinite-math-only makes of it
+    float largest = 0.0f;
     for (int i = 0; i < head_dim; ++i) {
-      std::uint32_t const a = float_bits(row[i]) & 0x7FFFFFFFu;
-      if (a > largest && a <= 0x7F800000u) largest = a;
+      if (!is_nan_bits(row[i])) largest = maximum(largest, absolute(row[i]));
     }
-    return float_from_bits(largest);
+    return largest;
   }
 };
 

@@ -16,6 +16,7 @@ struct section_product {
   prepare_memory const* memory = nullptr;
   product_memory const* at = nullptr;
   std::byte const* section = nullptr;
+  int count = 0;  //!< of x and y, 1 or 2
   float const* x[most_rows_together] = {};
   float* y[most_rows_together] = {};
   bool nonzero = false, add = false;
@@ -26,35 +27,27 @@ struct section_product {
     if (!s.whole()) return 0;
     return 1 + (s.plan.column_owned ? 2 * s.plan.groups + 1 : 2);
   }
-  template <int H>
   void prepare(int step) const noexcept {
     if (step == 0) return widen_codes();
-    if (!side->plan.column_owned) {
-      for (int h = 0; h < H; ++h)
+    for (int h = 0; h < count; ++h) {
+      if (!side->plan.column_owned) {
         step == 1 ? take_weights(h, 0, side->plan.columns) : round_weights(h);
-      return;
-    }
-    int const group = (step - 1) / 2;
-    for (int h = 0; h < H; ++h) {
-      if (group == side->plan.groups) {
+      } else if (int const group = (step - 1) / 2; group == side->plan.groups) {
         build(h);
-      } else if (step % 2 != 0) {
-        fold(h, group);
       } else {
-        round(h, group);
+        step % 2 != 0 ? fold(h, group) : round(h, group);
       }
     }
   }
 
   //! Fetches the section `next` meanwhile.
-  template <int H>
   void multiply(background& other, std::byte const* next) const noexcept {
     std::int64_t const stored =
         std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
     for (std::int64_t i = 0; i < stored; i += 64)
       ops::prefetch(next + side->plan.code_bytes + i);
     if (side->whole()) {
-      add_up<H>(0, side->plan.k_units, next, other);
+      add_up(0, side->plan.k_units, next, other);
     } else {
       for (std::int64_t i = 0; i < side->plan.line_bytes; i += 64)
         ops::prefetch(next + i);
@@ -62,30 +55,17 @@ struct section_product {
     other.rest();
   }
 
-  template <int H>
   void finish() const noexcept {
     if (side->plan.column_owned) {
-      for (int h = 0; h < H; ++h)
+      for (int h = 0; h < count; ++h)
         finish_columns(h);
-    } else if (side->plan.groups == 1) {
-      for (int h = 0; h < H; ++h)
-        finish_rows(h, 0);
-    } else {
-      widen_codes();  // not before: by now the next job has been prepared
-      for (int group = 0; group < side->plan.groups; ++group) {
-        int const begin = group * side->plan.group;
-        int const end =
-            begin + side->plan.group < side->plan.columns ? begin + side->plan.group : side->plan.columns;
-        for (int h = 0; h < H; ++h) {
-          take_weights(h, begin, end);
-          round_weights(h);
-        }
-        background none;
-        add_up<H>(begin / side->plan.unit_columns(), (end - 1) / side->plan.unit_columns() + 1, section,
-                  none);
-        for (int h = 0; h < H; ++h)
-          finish_rows(h, group);
-      }
+      return;
+    }
+    if (!side->whole()) widen_codes();  // not before: by now the next job has been prepared
+    for (int group = 0; group < side->plan.groups; ++group) {
+      if (!side->whole()) multiply_group(group);
+      for (int h = 0; h < count; ++h)
+        finish_rows(h, group);
     }
   }
 
@@ -110,6 +90,8 @@ struct section_product {
     return {section + side->plan.code_bytes + group * owners * param_bytes,
             side->plan.groups * owners * param_bytes, side->multiple};
   }
+  //! Whether 32 neighbouring rows have the same scale and constant: only the first of their four is used.
+  bool equal_blocks() const noexcept { return side->plan.group % 32 == 0; }
   float unit() const noexcept { return levels && !side->exact ? 256.0f * side->levels.step : 1.0f; }
   KVCRUMB_TARGET_INLINE void clear_padding(int h) const noexcept {
     int const padded = padded_columns(side->plan);
@@ -117,24 +99,42 @@ struct section_product {
       store(memory->folded[h] + c, f32x16{});
   }
 
-  //! Sums of codes and operands, integers or, with side->exact, floats in the same memory->
-  template <int H>
+  //! Sums of codes and operands, integers or, with side->exact, floats in the same memory.
   KVCRUMB_TARGET_INLINE void add_up(int k_begin, int k_end, std::byte const* next,
                                     background& other) const noexcept {
-    std::byte const* operands[H];
-    for (int h = 0; h < H; ++h)
-      operands[h] = at->operands[h];
     if (side->exact) {
-      for (int h = 0; h < H; ++h)
-        sum_exact<bits, levels>(side->plan, side->sets, codes(), reinterpret_cast<float const*>(operands[h]),
+      for (int h = 0; h < count; ++h)
+        sum_exact<bits, levels>(side->plan, side->sets, codes(),
+                                reinterpret_cast<float const*>(at->operands[h]),
                                 reinterpret_cast<float*>(at->sums[h]), k_begin, k_end, side->levels.level);
+    } else if (count == 2) {
+      add_up_rows<2>(k_begin, k_end, next, other);
     } else {
-      std::int32_t* sums[H];
-      for (int h = 0; h < H; ++h)
-        sums[h] = at->sums[h];
-      dot_section<bits, levels, H>(side->plan, side->sets, codes(), operands, sums, k_begin, k_end,
-                                   &side->levels, next, other);
+      add_up_rows<1>(k_begin, k_end, next, other);
     }
+  }
+  template <int H>
+  KVCRUMB_TARGET_INLINE void add_up_rows(int k_begin, int k_end, std::byte const* next,
+                                         background& other) const noexcept {
+    std::byte const* operands[H];
+    std::int32_t* sums[H];
+    for (int h = 0; h < H; ++h) {
+      operands[h] = at->operands[h];
+      sums[h] = at->sums[h];
+    }
+    dot_section<bits, levels, H>(side->plan, side->sets, codes(), operands, sums, k_begin, k_end,
+                                 &side->levels, next, other);
+  }
+  //! Of the columns of one group.
+  void multiply_group(int group) const noexcept {
+    section_plan const& p = side->plan;
+    int const begin = group * p.group, end = begin + p.group < p.columns ? begin + p.group : p.columns;
+    for (int h = 0; h < count; ++h) {
+      take_weights(h, begin, end);
+      round_weights(h);
+    }
+    background none;
+    add_up(begin / p.unit_columns(), (end - 1) / p.unit_columns() + 1, section, none);
   }
   static KVCRUMB_TARGET_INLINE f32x16 load_sums(std::int32_t const* sums, bool exact) noexcept {
     i32x16 const v = load(sums);
@@ -142,7 +142,7 @@ struct section_product {
   }
 
   //! Parameters of columns: x times the gains of a group, and what the biases add.
-  void fold(int h, int group) const noexcept {
+  KVCRUMB_TARGET_INLINE void fold(int h, int group) const noexcept {
     if (group == 0) clear_padding(h);
     float* const folded = memory->folded[h];
     float const* const from = x[h];
@@ -166,7 +166,7 @@ struct section_product {
     store(memory->constant[h], constant);
     at->scales[h][side->plan.group * group / 8] = side->exact ? 1.0f : scale_of(ops::largest(largest));
   }
-  void round(int h, int group) const noexcept {
+  KVCRUMB_TARGET_INLINE void round(int h, int group) const noexcept {
     section_plan const& p = side->plan;
     int const padded = padded_columns(p), first = group * p.group / 8;
     int const end = ((group + 1) * p.group < p.rows ? (group + 1) * p.group : p.rows) / 8;
@@ -184,21 +184,21 @@ struct section_product {
       scale *= unit();
     }
     float const offset = ops::sum(constant);
-    int const step = p.group % 32 == 0 ? 4 : 1;  // finish_columns reads no others
+    int const step = equal_blocks() ? 4 : 1;
     for (int row = first; row < end; row += step) {
       scales[row] = scale;
       constants[row] = offset;
     }
   }
-  void build(int h) const noexcept {
+  KVCRUMB_TARGET_INLINE void build(int h) const noexcept {
     if (side->exact) {
       build_exact_operand(side->plan, side->sets, memory->exact, reinterpret_cast<float*>(at->operands[h]));
     } else {
       build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
     }
   }
-  void finish_columns(int h) const noexcept {
-    bool const equal = side->plan.group % 32 == 0, exact = side->exact, more = add;
+  KVCRUMB_TARGET_INLINE void finish_columns(int h) const noexcept {
+    bool const equal = equal_blocks(), exact = side->exact, more = add;
     int const rows = side->plan.rows;
     float *const out = y[h], *const scales = at->scales[h], *const constants = at->constants[h];
     std::int32_t const* const sums = at->sums[h];
@@ -245,7 +245,7 @@ struct section_product {
     at->scales[h][0] *= unit();
     build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
   }
-  void finish_rows(int h, int group) const noexcept {
+  KVCRUMB_TARGET_INLINE void finish_rows(int h, int group) const noexcept {
     float const scale = at->scales[h][0], rest = at->constants[h][0], total = at->constants[h][1];
     bool const more = add || group > 0;
     bool const absent = nonzero && scale == 0.0f && total == 0.0f;  // its parameters may be anything

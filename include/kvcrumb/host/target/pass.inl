@@ -53,14 +53,14 @@ struct head_pass {
     int row = 0, count = 0;            //!< query rows; count 0: there is no job
     section_product<key_format> keys;
     section_product<value_format> values;
-    std::byte const *next_keys = nullptr, *next_values = nullptr;
+    std::byte const *mask = nullptr, *next_keys = nullptr, *next_values = nullptr;
   };
-  //! What the steps between the lines of a product work on.
-  struct step_context {
+  //! What turns the scores of `job` into the operand of its product with values.
+  struct weight_context {
     head_pass const& pass;
     int head;
-    tile_job const *job, *before;  //!< before: its product with values is to be finished; may be null
-    bool seen[most_rows_together] = {};
+    tile_job const *job = nullptr, *before = nullptr;  //!< before: its product with values is to be finished
+    bool any[most_rows_together] = {};                 //!< whether a query row of the job sees a key
   };
 
   std::int64_t end_tile() const noexcept {
@@ -75,6 +75,8 @@ struct head_pass {
     }
     j.count = tile >= end ? 0 : !keys.exact && row + 1 < rows ? 2 : 1;
     if (j.count == 0) return;
+    j.mask = view.masks.section(head, tile);
+    ops::prefetch(j.mask);
     bool const last = tile + 1 == end;
     int const next_head = last && head + 1 < view.kv_heads ? head + 1 : head;
     std::int64_t const next = last ? options.part.first_tile : tile + 1;
@@ -90,6 +92,7 @@ struct head_pass {
     j.values.at = &memory.values;
     j.values.section = view.values.section(head, tile);
     j.values.nonzero = j.values.add = true;
+    j.keys.count = j.values.count = j.count;
     j.keys.fresh = j.values.fresh = row == 0;
     for (int h = 0; h < j.count; ++h) {
       j.keys.x[h] = memory.row(row + h).prepared;
@@ -113,104 +116,74 @@ struct head_pass {
     tile_job *job = jobs, *next = jobs + 1, *after = jobs + 2;
     start(*job, head, options.part.first_tile, 0, 0);
     if (job->count == 0) return;
-    step_context weights{*this, head, job, nullptr}, queries_of{*this, head, job, nullptr};
-    background none, steps = query_steps(queries_of);
-    steps.rest();
-    multiply_keys(*job, none);
+    weight_context weights{*this, head};
+    background none;
+    query_steps(*job).rest();
+    job->keys.multiply(none, job->next_keys);
     start_after(*next, *job, head, 1);
-    queries_of.job = next;
-    steps = query_steps(queries_of);
-    steps.rest();
+    query_steps(*next).rest();
     for (int slot = 0; job->count != 0; slot = 1 - slot) {
       weights.job = job;
-      steps = {job->count == 2 ? weight_step<2> : weight_step<1>, &weights,
-               first_value_step + section_product<value_format>::prepare_steps(values)};
+      background steps{weight_step, &weights,
+                       first_value_step + section_product<value_format>::prepare_steps(values)};
       if (next->count != 0) {
-        multiply_keys(*next, steps);
+        next->keys.multiply(steps, next->next_keys);
       } else {
         steps.rest();
       }
       start_after(*after, *next, head, slot);
-      queries_of.job = after;
-      steps = query_steps(queries_of);
-      multiply_values(*job, steps);
+      background queries_of_after = query_steps(*after);
+      job->values.multiply(queries_of_after, job->next_values);
       weights.before = job;
       tile_job* const done = job;
       job = next;
       next = after;
       after = done;  // weights.before; it is finished before the next job starts there
     }
-    finish_values(*weights.before);
+    weights.before->values.finish();
   }
-  background query_steps(step_context& c) const noexcept {
-    if (c.job->count == 0) return {};
-    return {c.job->count == 2 ? query_step<2> : query_step<1>, &c,
-            section_product<key_format>::prepare_steps(keys)};
+  background query_steps(tile_job& j) const noexcept {
+    if (j.count == 0) return {};
+    return {query_step, &j.keys, section_product<key_format>::prepare_steps(keys)};
   }
-  template <int H>
   static void query_step(void* with, int step) {
-    static_cast<step_context*>(with)->job->keys.template prepare<H>(step);
+    static_cast<section_product<key_format> const*>(with)->prepare(step);
   }
   static constexpr int first_value_step = 4;
-  template <int H>
   static void weight_step(void* with, int step) {
-    step_context& c = *static_cast<step_context*>(with);
-    if (step == 0) {
-      if (c.before != nullptr) c.pass.finish_values(*c.before);
-    } else if (step == 1) {
-      c.job->keys.template finish<H>();
-    } else if (step < first_value_step) {
-      step == 2 ? c.pass.template see<H>(c) : c.pass.template weigh_rows<H>(c);
-    } else {
-      c.job->values.template prepare<H>(step - first_value_step);
-    }
-  }
-  void multiply_keys(tile_job const& j, background& other) const noexcept {
-    if (j.count == 2) {
-      j.keys.template multiply<2>(other, j.next_keys);
-    } else {
-      j.keys.template multiply<1>(other, j.next_keys);
-    }
-  }
-  void multiply_values(tile_job const& j, background& other) const noexcept {
-    if (j.count == 2) {
-      j.values.template multiply<2>(other, j.next_values);
-    } else {
-      j.values.template multiply<1>(other, j.next_values);
-    }
-  }
-  void finish_values(tile_job const& j) const noexcept {
-    if (j.count == 2) {
-      j.values.template finish<2>();
-    } else {
-      j.values.template finish<1>();
+    weight_context& c = *static_cast<weight_context*>(with);
+    switch (step) {
+      case 0:
+        if (c.before != nullptr) c.before->values.finish();
+        return;
+      case 1: return c.job->keys.finish();
+      case 2: return c.pass.see(c);
+      case 3: return c.pass.weigh_rows(c);
+      default: return c.job->values.prepare(step - first_value_step);
     }
   }
   //! The largest scores of what the query rows of a job see.
-  template <int H>
-  void see(step_context& c) const noexcept {
+  void see(weight_context& c) const noexcept {
     tile_job const& j = *c.job;
-    std::byte const* const mask = view.masks.section(c.head, j.tile);
     bool const same_sight = in_full_sight(j.first, j.first + tokens());  // holes aside
-    std::int32_t const* const same = same_sight ? holes(mask) : nullptr;
-    for (int h = 0; h < H; ++h) {
+    std::int32_t const* const same = same_sight ? holes(j.mask) : nullptr;
+    for (int h = 0; h < j.count; ++h) {
       query_row const& row = memory.row(j.row + h);
       float* const y = memory.scores[h];
       if (row.constant != 0.0f) {
         for (int t = 0; t < tokens(); t += 16)
           store(y + t, load(y + t) + splat(row.constant));
       }
-      std::int32_t const* const seen = same_sight ? same : sight(c.head, j.first, mask, j.row + h);
+      std::int32_t const* const seen = same_sight ? same : sight(c.head, j.first, j.mask, j.row + h);
       float factor = 1.0f;
-      c.seen[h] = raise(y, tokens(), seen, options.soft_cap, *row.tiles, factor);
+      c.any[h] = raise(y, tokens(), seen, options.soft_cap, *row.tiles, factor);
       if (factor != 1.0f) scale_row(row.tile_output, width(), factor);
     }
   }
-  template <int H>
-  void weigh_rows(step_context& c) const noexcept {
-    for (int h = 0; h < H; ++h) {
+  void weigh_rows(weight_context& c) const noexcept {
+    for (int h = 0; h < c.job->count; ++h) {
       float* const y = memory.scores[h];
-      if (c.seen[h]) {
+      if (c.any[h]) {
         weigh(y, tokens(), *memory.row(c.job->row + h).tiles);
       } else {
         for (int t = 0; t < tokens(); t += 16)
