@@ -32,14 +32,16 @@ struct attend_call {
     take(pieces, values);
     take_shared(pieces);
     take_operands(pieces, keys, memory.keys[0]);
-    for (int h = 0; h < most_rows_together; ++h)
+    for (int h = 0; h < most_vector_rows; ++h)
       memory.keys[1].operands[h] = memory.keys[0].operands[h];
+    memory.keys[1].matrix = memory.keys[0].matrix;
     for (product_memory& m : memory.keys)
       take_results(pieces, keys, m);
     take_operands(pieces, values, memory.values);
     take_results(pieces, values, memory.values);
-    for (float*& scores : memory.scores)
-      scores = pieces.take<float>(view.shape.tile_tokens);
+    for (int h = 0; h < together(); ++h)
+      memory.scores[h] = pieces.take<float>(view.shape.tile_tokens);
+    take_scratch(pieces);
     memory.seen = pieces.take<std::int32_t>(view.shape.tile_tokens);
     row = pieces.take<float>(view.shape.head_dim + 1);
     memory.rows = pieces.take<query_row>(rows);
@@ -67,12 +69,16 @@ struct attend_call {
   static void take(memory_pieces& pieces, section_side& s) noexcept {
     s.widened = s.plan.line_bytes != s.plan.code_bytes ? pieces.take<std::byte>(s.plan.line_bytes) : nullptr;
   }
-  static void take_operands(memory_pieces& pieces, section_side const& s, product_memory& m) noexcept {
-    for (std::byte*& operand : m.operands)
-      operand = pieces.take<std::byte>(std::int64_t{256} * s.sets.count * s.plan.k_units);
+  int together() const noexcept { return rows < most_rows_together ? rows : most_rows_together; }
+  void take_operands(memory_pieces& pieces, section_side const& s, product_memory& m) const noexcept {
+    for (int h = 0; h < rows && h < most_vector_rows; ++h)
+      m.operands[h] = pieces.take<std::byte>(std::int64_t{256} * s.sets.count * s.plan.k_units);
+    if (rows < 2) return;
+    m.matrix = pieces.take<std::byte>(std::int64_t{s.sets.distinct_count} * matrix_depth(s.plan) *
+                                      matrix_batch::block_bytes);
   }
-  static void take_results(memory_pieces& pieces, section_side const& s, product_memory& m) noexcept {
-    for (int h = 0; h < most_rows_together; ++h) {
+  void take_results(memory_pieces& pieces, section_side const& s, product_memory& m) const noexcept {
+    for (int h = 0; h < together(); ++h) {
       m.sums[h] = pieces.take<std::int32_t>(s.plan.rows);
       m.scales[h] = pieces.take<float>(s.plan.rows / 8);
       m.constants[h] = pieces.take<float>(s.plan.rows / 8);
@@ -89,12 +95,20 @@ struct attend_call {
       return static_cast<std::int64_t>(s.plan.row_groups()) * padded_columns(s.plan);
     };
     prepare_memory& m = memory.shared;
-    for (int h = 0; h < most_rows_together; ++h) {
+    for (int h = 0; h < together(); ++h) {
       m.folded[h] = pieces.take<float>(most(columns));
       m.constant[h] = pieces.take<float>(16);
       m.terms[h] = pieces.take<std::int8_t>(2 * most(terms));
     }
     m.exact = pieces.take<float>(most(terms));
+  }
+  void take_scratch(memory_pieces& pieces) noexcept {
+    if (rows < 2) return;
+    auto const blocks = [](section_side const& s) { return std::int64_t{matrix_scratch::blocks(s)}; };
+    auto const products = [](section_side const& s) { return std::int64_t{matrix_scratch::products_of(s)}; };
+    memory.scratch.products = static_cast<int>(most(products));
+    memory.scratch.b = pieces.take<std::byte>(most(blocks) * matrix_batch::block_bytes);
+    memory.scratch.c = pieces.take<std::int32_t>(2 * most(products) * 256);
   }
 };
 
@@ -104,6 +118,7 @@ void run_pass(instruction_set isa, attend_call<Scheme, Row> const& c, attention_
               int queries, int head) noexcept {
   switch (isa) {
 #if defined(__x86_64__)
+    case instruction_set::amx_int8:
     case instruction_set::avx512_vnni:
       target_avx512_vnni::head_pass<Scheme, Row>{c.view, options, c.memory, c.keys, c.values, queries, c.rows}
           .run(head);
@@ -150,6 +165,9 @@ void attend_head(attend_call<Scheme, Row>& call, rows_view<Q> q, int queries, in
     r.constant = call.row[width] * scale;
   }
   call.keys.exact = call.values.exact = how.arithmetic == precision::binary32;
+  call.keys.unit = call.values.unit = how.isa == instruction_set::amx_int8 ? matrix_unit::amx
+                                      : how.emulate_amx                    ? matrix_unit::emulated
+                                                                           : matrix_unit::none;
   run_pass(how.isa, call, options, queries, head);
   for (int i = 0; i < call.rows; ++i) {
     query_row& r = call.memory.rows[i];

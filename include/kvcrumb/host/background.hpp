@@ -18,6 +18,10 @@ struct background {
   void step() {
     if (next < count) run(with, next++);
   }
+  void step(int several) {
+    for (; several > 0; --several)
+      step();
+  }
   void rest() {
     while (next < count)
       run(with, next++);

@@ -45,6 +45,7 @@ void run_encode(instruction_set isa, SideScheme const& scheme, encode_plan const
   codebook_steps const steps = codebook_steps::of_codec(scheme.codec);
   switch (isa) {
 #if defined(__x86_64__)
+    case instruction_set::amx_int8:
     case instruction_set::avx512_vnni: return target_avx512_vnni::encode_side(scheme, steps, plan, memory, r);
     case instruction_set::avx2: return target_avx2::encode_side(scheme, steps, plan, memory, r);
 #elif defined(__aarch64__)

@@ -36,6 +36,7 @@ void run_scores(instruction_set isa, rows_view<Row const> rows, std::int64_t tok
                 float* scores) noexcept {
   switch (isa) {
 #if defined(__x86_64__)
+    case instruction_set::amx_int8:
     case instruction_set::avx512_vnni:
       return target_avx512_vnni::score_rows_of<Score, Row>(rows, tokens, width, scores);
     case instruction_set::avx2: return target_avx2::score_rows_of<Score, Row>(rows, tokens, width, scores);

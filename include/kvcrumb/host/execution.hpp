@@ -22,6 +22,9 @@ struct execution {
   //! Also run without vector instructions: by the portable kernels, and by kvcrumb::attend for a scheme that
   //! has no kernel here. Otherwise both are refused, so that nothing is slow silently.
   bool allow_slow = false;
+  //! With avx512_vnni: what amx_int8 does, with its products of matrices in plain C++. For tests on
+  //! processors without AMX; slow, and refused unless that is allowed.
+  bool emulate_amx = false;
 };
 
 //! Whether a scheme has a host kernel at all: composed codes of 1, 2, 3, 4 or 8 bits in the fragment layout
@@ -37,7 +40,8 @@ template <class Scheme>
 status supports(Scheme const& scheme, tile_shape shape, int kv_heads, execution const& how) noexcept {
   if (status const s = scheme.supports(shape, kv_heads); s != status::ok) return s;
   if (!is_available(how.isa)) return status::unsupported;
-  if (how.isa == instruction_set::portable && !how.allow_slow) return status::unsupported;
+  if ((how.isa == instruction_set::portable || how.emulate_amx) && !how.allow_slow) return status::unsupported;
+  if (how.emulate_amx && how.isa != instruction_set::avx512_vnni) return status::unsupported;
   return has_kernel<Scheme> || how.allow_slow ? status::ok : status::unsupported;
 }
 

@@ -4,12 +4,14 @@
 
 #include "kvcrumb/host/background.hpp"
 #include "kvcrumb/host/format.hpp"
+#include "kvcrumb/host/matrix_unit.hpp"
 #include "kvcrumb/host/section_plan.hpp"
 #include "kvcrumb/softmax_state.hpp"
 
 namespace kvcrumb::inline v0::host {
 
-inline constexpr int most_rows_together = 2;  //!< query rows that share the unpacking of a line
+inline constexpr int most_rows_together = 8;  //!< query rows that share the unpacking of a tile
+inline constexpr int most_vector_rows = 2;    //!< without a matrix unit
 inline constexpr float log2_e = 1.44269504088896341f;
 inline constexpr float ln_2 = 0.693147180559945309f;
 
@@ -46,6 +48,7 @@ struct section_side {
   float multiple = 0.0f;         //!< bias_form::multiple
   float mean_unit = 0.0f;        //!< of all codes, less the base of a codebook
   bool exact = false;            //!< products in binary32
+  matrix_unit unit = matrix_unit::none;
   std::byte* widened = nullptr;  //!< working memory: codes of a 3-bit section with 4 bits each
 
   //! All operands can be prepared before the first product; otherwise columns come group by group.
@@ -60,9 +63,32 @@ struct prepare_memory {
   float* exact = nullptr;                       //!< [row groups][padded columns], binary32 only
 };
 
+//! Working memory of products by a matrix unit: unpacked codes of one step, products of two.
+struct matrix_scratch {
+  std::byte* b = nullptr;     //!< unpacked codes
+  std::int32_t* c = nullptr;  //!< [2][products][256]
+  int products = 0;
+
+  //! Unpacked codes and products of a step.
+  static int blocks(section_side const& s) noexcept {
+    return step_tiles(s) * planes(s) * matrix_depth(s.plan);
+  }
+  static int products_of(section_side const& s) noexcept {
+    int most = 1;
+    for (int i = 0; i < s.sets.count; ++i)
+      most = s.sets.distinct_in[i] > most ? s.sets.distinct_in[i] : most;
+    return step_tiles(s) * planes(s) * most;
+  }
+
+ private:
+  static int step_tiles(section_side const& s) noexcept { return s.plan.shifts > 4 ? s.plan.shifts : 4; }
+  static int planes(section_side const& s) noexcept { return s.levels.count > 0 ? 2 : 1; }
+};
+
 //! What products read and write.
 struct product_memory {
-  std::byte* operands[most_rows_together] = {};  //!< as build_operand
+  std::byte* operands[most_vector_rows] = {};    //!< as build_operand
+  std::byte* matrix = nullptr;                   //!< as build_matrix_operand
   std::int32_t* sums[most_rows_together] = {};   //!< [rows]
   float* scales[most_rows_together] = {};        //!< [rows / 8], of 8 rows each
   float* constants[most_rows_together] = {};     //!< [rows / 8]
@@ -77,6 +103,7 @@ struct head_memory {
   product_memory
       keys[2];  //!< they share operands: those of the next tile are prepared after the last product
   product_memory values;
+  matrix_scratch scratch;
 
   query_row const& row(int i) const noexcept { return rows[i]; }
 };

@@ -65,6 +65,9 @@ struct section_plan {
 //! Columns rounded up to whole 64-byte vectors of terms.
 constexpr int padded_columns(section_plan const& p) noexcept { return (p.columns + 63) / 64 * 64; }
 
+//! Blocks of four units of columns, as many as a matrix unit multiplies at once.
+constexpr int matrix_depth(section_plan const& p) noexcept { return (p.k_units + 3) / 4; }
+
 //! The place of an index in operand order. The permutation is its own inverse.
 constexpr int operand_place(int index) noexcept { return fragment::param_index(index); }
 
@@ -87,7 +90,19 @@ struct operand_sets {
   set sets[most] = {};
   int count = 0;
   bool uniform = true;  //!< all shifts of a unit use the same set
+  // For matrix units, which multiply all four elements of a lane with the same operand:
+  element distinct[4 * most];  //!< the different elements of all sets
+  int distinct_count = 0;
+  std::uint8_t distinct_in[most] = {};  //!< different elements of a set
+  std::uint8_t numbers[most][4] = {};   //!< their numbers in `distinct`
+  std::uint8_t place_in[most][4] = {};  //!< which of them element d is
 
+  //! No two elements of a set differ.
+  bool single() const noexcept {
+    for (int i = 0; i < count; ++i)
+      if (distinct_in[i] > 1) return false;
+    return true;
+  }
   static constexpr int row_offset(int g) noexcept { return 8 * (g >> 1) + (g & 1); }
 
   static operand_sets of_plan(section_plan const& p) noexcept {
@@ -104,11 +119,34 @@ struct operand_sets {
       int found = 0;
       while (found < all.count && !(all.sets[found] == one))
         ++found;
-      if (found == all.count) all.sets[all.count++] = one;
+      if (found == all.count) {
+        all.sets[all.count++] = one;
+        all.add_distinct(found);
+      }
       all.of[i] = static_cast<std::uint8_t>(found);
       if (s != 0 && all.of[i] != all.of[i - 1]) all.uniform = false;
     }
     return all;
+  }
+
+ private:
+  constexpr void add_distinct(int number) noexcept {
+    set const& s = sets[number];
+    for (int d = 0; d < 4; ++d) {
+      int same = 0;
+      while (!(s.elements[same] == s.elements[d]))
+        ++same;
+      if (same < d) {
+        place_in[number][d] = place_in[number][same];
+        continue;
+      }
+      int found = 0;
+      while (found < distinct_count && !(distinct[found] == s.elements[d]))
+        ++found;
+      if (found == distinct_count) distinct[distinct_count++] = s.elements[d];
+      place_in[number][d] = distinct_in[number];
+      numbers[number][distinct_in[number]++] = static_cast<std::uint8_t>(found);
+    }
   }
 };
 

@@ -22,9 +22,21 @@ TEST_CASE("names of instruction sets, and which there are", "[host]") {
   CHECK(std::string(host::to_string(host::instruction_set::avx2)) == "avx2");
   CHECK(std::string(host::to_string(host::instruction_set::avx512_vnni)) == "avx512_vnni");
   CHECK(std::string(host::to_string(host::instruction_set::neon_dotprod)) == "neon_dotprod");
+  CHECK(std::string(host::to_string(host::instruction_set::amx_int8)) == "amx_int8");
   CHECK(host::is_available(host::instruction_set::portable));
   CHECK_FALSE(host::is_available(absent_instruction_set()));
   CHECK(host::is_available(host::best_instruction_set()));
+}
+
+TEST_CASE("AMX is used only after it was asked for", "[host][checks]") {
+  if (host::request_amx() == status::ok) {
+    CHECK(host::is_available(host::instruction_set::amx_int8));
+    CHECK(host::best_instruction_set() == host::instruction_set::amx_int8);
+    CHECK(host::request_amx() == status::ok);
+  } else {
+    CHECK_FALSE(host::is_available(host::instruction_set::amx_int8));
+    CHECK(host::best_instruction_set() != host::instruction_set::amx_int8);
+  }
 }
 
 TEST_CASE("host::attend refuses and writes nothing", "[host][checks]") {
@@ -52,6 +64,11 @@ TEST_CASE("host::attend refuses and writes nothing", "[host][checks]") {
   host::execution how = portable;
   how.allow_slow = false;
   CHECK(call(view, how, work.bytes()) == status::unsupported);
+  for (bool const slow : {false, true}) {
+    how = {host::instruction_set::avx512_vnni, host::precision::two_terms, slow, true};
+    if (slow) how.isa = host::instruction_set::portable;  // has nothing to emulate it with
+    CHECK(call(view, how, work.bytes()) == status::unsupported);
+  }
   how = {absent_instruction_set(), host::precision::two_terms, true};
   CHECK(call(view, how, work.bytes()) == status::unsupported);
   CHECK(host::supports(view.scheme, view.shape, 2, how) == status::unsupported);

@@ -8,9 +8,12 @@
 
 namespace kvcrumb::test {
 
-//! Every way to work that this processor has.
+//! Every way to work that this processor has; AMX is emulated where it has none.
 inline std::vector<host::execution> all_executions() {
   std::vector<host::execution> all;
+  bool const amx = host::request_amx() == status::ok;
+  if (!amx && host::is_available(host::instruction_set::avx512_vnni))
+    all.push_back({host::instruction_set::avx512_vnni, host::precision::two_terms, true, true});
   for (int isa = 0; isa < host::instruction_set_count; ++isa) {
     auto const set = static_cast<host::instruction_set>(isa);
     if (!host::is_available(set)) continue;

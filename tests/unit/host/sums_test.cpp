@@ -101,7 +101,86 @@ KVCRUMB_TEST_SUMS(avx2)
 KVCRUMB_END_TARGET
 KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX512_VNNI)
 KVCRUMB_TEST_SUMS(avx512_vnni)
+
+//! What a matrix unit computes for the rows of problems[0], problems[1], ..., which differ in their values.
+template <int Bits, bool Levels>
+std::vector<std::vector<std::int32_t>> sums_of_matrix_unit(host::matrix_unit unit,
+                                                           std::vector<problem> const& problems) {
+  namespace t = host::target_avx512_vnni;
+  problem const& p = problems.front();
+  host::section_side side{p.plan, p.sets, p.levels};
+  side.levels.count = Levels ? 1 << Bits : 0;
+  test::aligned_bytes const widened(p.plan.line_bytes), terms(static_cast<std::int64_t>(p.values.size()) * 2);
+  int const blocks = p.sets.distinct_count * host::matrix_depth(p.plan);
+  test::aligned_bytes const operand(std::int64_t{blocks} * host::matrix_batch::block_bytes);
+  host::matrix_scratch scratch;
+  test::aligned_bytes const b(std::int64_t{host::matrix_scratch::blocks(side)} *
+                              host::matrix_batch::block_bytes);
+  scratch.products = host::matrix_scratch::products_of(side);
+  test::aligned_bytes const c(std::int64_t{2} * scratch.products * 1024);
+  scratch.b = b.bytes().data();
+  scratch.c = reinterpret_cast<std::int32_t*>(c.bytes().data());
+  int const padded = host::padded_columns(p.plan), rows = static_cast<int>(problems.size());
+  std::vector<std::vector<std::int32_t>> sums(problems.size(),
+                                              std::vector<std::int32_t>(test::size(p.plan.rows), 77));
+  std::vector<std::int32_t*> out;
+  for (int h = 0; h < rows; ++h) {
+    out.push_back(sums[test::size(h)].data());
+    auto* const bytes = reinterpret_cast<std::int8_t*>(terms.bytes().data());
+    for (int group = 0; group < p.plan.row_groups(); ++group) {
+      for (int i = 0; i < padded; i += 64) {
+        t::i32x16 v[4];
+        for (int j = 0; j < 64; ++j)
+          v[j / 16][j % 16] = problems[test::size(h)].values[test::size(group * padded + i + j)];
+        t::store_terms(v, bytes + group * 2 * padded + i, bytes + (group * 2 + 1) * padded + i);
+      }
+    }
+    t::build_matrix_operand(p.plan, p.sets, bytes, h, operand.bytes().data());
+  }
+  side.widened = widened.bytes().data();
+  std::byte const* const codes = p.spec.bits == 3 ? t::widen(side, p.section.data()) : p.section.data();
+  host::background none;
+  if (unit == host::matrix_unit::amx) t::configure_amx(2 * rows);
+  t::matrix_section<Bits, Levels>{
+      p.plan, p.sets, unit, rows, 0, host::matrix_depth(p.plan), codes, operand.bytes().data(), out.data(),
+      &p.levels, scratch}
+      .run(p.section.data(), none);
+  if (unit == host::matrix_unit::amx) t::release_amx();
+  CHECK(widened.intact());
+  CHECK(operand.intact());
+  CHECK(b.intact());
+  CHECK(c.intact());
+  return sums;
+}
 KVCRUMB_END_TARGET
+
+template <int Bits, bool Levels>
+void check_matrix_sums(problem const& first, int rows) {
+  std::vector<problem> problems;
+  std::vector<std::vector<std::int64_t>> expected;
+  for (int h = 0; h < rows; ++h) {
+    problems.push_back(first);
+    for (std::size_t i = 0; i < first.values.size(); ++i)
+      problems.back().values[i] = (static_cast<int>(i) + h) % (h + 1) == 0 ? first.values[i] : h;
+    for (int i = 0; i < static_cast<int>(first.values.size()); ++i)
+      if (i % host::padded_columns(first.plan) >= first.plan.columns)
+        problems.back().values[test::size(i)] = 0;
+    expected.push_back(expected_sums(problems.back(), Levels, 0, first.plan.k_units));
+  }
+  for (host::matrix_unit const unit : {host::matrix_unit::emulated, host::matrix_unit::amx}) {
+    if (unit == host::matrix_unit::amx && host::request_amx() != status::ok) continue;
+    auto const got = sums_of_matrix_unit<Bits, Levels>(unit, problems);
+    bool equal = true;
+    for (std::size_t h = 0; h < got.size(); ++h) {
+      for (std::size_t i = 0; i < got[h].size(); ++i)
+        equal = equal && got[h][i] == expected[h][i];
+    }
+    CAPTURE(static_cast<int>(unit), rows, first.spec.bits, first.spec.shape.head_dim,
+            first.spec.shape.tile_tokens, first.spec.group, first.spec.per_channel,
+            first.spec.which == side::key, Levels);
+    CHECK(equal);
+  }
+}
 #elif defined(__aarch64__)
 KVCRUMB_BEGIN_TARGET(KVCRUMB_DOTPROD)
 KVCRUMB_TEST_SUMS(neon_dotprod)
@@ -160,6 +239,10 @@ void check_shapes(int stored_bits) {
             ++seed;
             problem const p = make_problem(spec, seed, seed % 7 == 0);
             check_sums<Bits, Levels>(p, 0, p.plan.k_units);
+#if defined(__x86_64__)
+            if (host::is_available(host::instruction_set::avx512_vnni))
+              check_matrix_sums<Bits, Levels>(p, seed % 5 == 0 ? 8 : 2);
+#endif
             if (!p.plan.column_owned && p.plan.k_units > 1) check_sums<Bits, Levels>(p, 1, p.plan.k_units);
           }
         }

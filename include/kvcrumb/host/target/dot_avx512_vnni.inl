@@ -88,24 +88,27 @@ KVCRUMB_TARGET_INLINE void build_operand(section_plan const& p, operand_sets con
 template <int Shifts>
 KVCRUMB_TARGET_INLINE void store_rows(section_plan const& p, int pp, int half, __m512i* row,
                                       std::int32_t* sums) noexcept {
-  bool const split = p.k_fields > 1;
-  if (split) {
-    for (int s = p.p_fields; s < Shifts; ++s)
-      row[s % p.p_fields] = _mm512_add_epi32(row[s % p.p_fields], row[s]);
-    for (int s = 0; s < p.p_fields; ++s)
-      row[s] = _mm512_add_epi32(row[s], _mm512_shuffle_epi32(row[s], _MM_PERM_BADC));
-  }
   // Place 8 t' + 2 e + h takes lane 2 t' + h, element (e & 1) + 2 upper, of the block p = 2 M + (e >> 1).
   __m512i const lower = _mm512_setr_epi32(0, 4, 1, 5, 16, 20, 17, 21, 8, 12, 9, 13, 24, 28, 25, 29);
   __m512i const upper = _mm512_setr_epi32(2, 6, 3, 7, 18, 22, 19, 23, 10, 14, 11, 15, 26, 30, 27, 31);
   __m512i const mixed = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
   std::int32_t* const out = sums + 16 * pp * p.p_fields + 16 * half;
-  for (int pair = 0; pair < p.p_fields / 2; ++pair) {
-    int const s = split ? 2 * pair : 2 * pair % Shifts;
-    __m512i const from = Shifts == 1 ? mixed : (!split && 2 * pair >= Shifts) ? upper : lower;
-    _mm512_storeu_si512(out + 32 * pair,
-                        _mm512_permutex2var_epi32(row[s], from, row[Shifts == 1 ? s : s + 1]));
+  if (p.k_fields == 1) {
+    KVCRUMB_TARGET_UNROLL
+    for (int pair = 0; pair < Shifts; ++pair) {
+      int const s = 2 * pair % Shifts;
+      __m512i const from = Shifts == 1 ? mixed : 2 * pair >= Shifts ? upper : lower;
+      _mm512_storeu_si512(out + 32 * pair,
+                          _mm512_permutex2var_epi32(row[s], from, row[Shifts == 1 ? s : s + 1]));
+    }
+    return;
   }
+  for (int s = p.p_fields; s < Shifts; ++s)
+    row[s % p.p_fields] = _mm512_add_epi32(row[s % p.p_fields], row[s]);
+  for (int s = 0; s < p.p_fields; ++s)
+    row[s] = _mm512_add_epi32(row[s], _mm512_shuffle_epi32(row[s], _MM_PERM_BADC));
+  for (int s = 0; s < p.p_fields; s += 2)
+    _mm512_storeu_si512(out + 16 * s, _mm512_permutex2var_epi32(row[s], lower, row[Shifts == 1 ? s : s + 1]));
 }
 
 //! Integer sums of H query rows over the k units [k_begin, k_end): sums[h][row in operand order] = sum over

@@ -15,11 +15,13 @@ struct section_product {
   section_side const* side = nullptr;
   prepare_memory const* memory = nullptr;
   product_memory const* at = nullptr;
+  matrix_scratch const* scratch = nullptr;
   std::byte const* section = nullptr;
-  int count = 0;  //!< of x and y, 1 or 2
+  int count = 0;  //!< of x and y; more than most_vector_rows only with a matrix unit
   float const* x[most_rows_together] = {};
   float* y[most_rows_together] = {};
   bool nonzero = false, add = false;
+  bool one_at_a_time = false;  //!< steps in the background multiply too, and there is one matrix unit
   bool fresh = true;  //!< false: the section before was the same one, and is widened already
 
   //! Steps of `prepare`; widening comes first.
@@ -46,6 +48,7 @@ struct section_product {
         std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
     for (std::int64_t i = 0; i < stored; i += 64)
       ops::prefetch(next + side->plan.code_bytes + i);
+    if (one_at_a_time && by_matrix()) other.rest();
     if (side->whole()) {
       add_up(0, side->plan.k_units, next, other);
     } else {
@@ -107,6 +110,12 @@ struct section_product {
         sum_exact<bits, levels>(side->plan, side->sets, codes(),
                                 reinterpret_cast<float const*>(at->operands[h]),
                                 reinterpret_cast<float*>(at->sums[h]), k_begin, k_end, side->levels.level);
+    } else if (by_matrix()) {
+      if constexpr (has_matrix) {
+        matrix_section<bits, levels>{side->plan,      side->sets, side->unit, count,           k_begin / 4,
+                                     (k_end + 3) / 4, codes(),    at->matrix, at->sums, &side->levels, *scratch}
+            .run(next, other);
+      }
     } else if (count == 2) {
       add_up_rows<2>(k_begin, k_end, next, other);
     } else {
@@ -125,6 +134,8 @@ struct section_product {
     dot_section<bits, levels, H>(side->plan, side->sets, codes(), operands, sums, k_begin, k_end,
                                  &side->levels, next, other);
   }
+  //! Columns outside of k_begin and k_end then count as well, and must be 0 in the operand.
+  bool by_matrix() const noexcept { return has_matrix && side->unit != matrix_unit::none && count > 1; }
   //! Of the columns of one group.
   void multiply_group(int group) const noexcept {
     section_plan const& p = side->plan;
@@ -194,7 +205,7 @@ struct section_product {
     if (side->exact) {
       build_exact_operand(side->plan, side->sets, memory->exact, reinterpret_cast<float*>(at->operands[h]));
     } else {
-      build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
+      build_integers(h);
     }
   }
   KVCRUMB_TARGET_INLINE void finish_columns(int h) const noexcept {
@@ -243,7 +254,14 @@ struct section_product {
         split_terms(memory->folded[h], padded, at->scales[h][0], memory->terms[h], memory->terms[h] + padded);
     at->constants[h][0] = ops::sum(rest) * side->mean_unit;
     at->scales[h][0] *= unit();
-    build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
+    build_integers(h);
+  }
+  KVCRUMB_TARGET_INLINE void build_integers(int h) const noexcept {
+    if (!by_matrix()) {
+      build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
+    } else if constexpr (has_matrix) {
+      build_matrix_operand(side->plan, side->sets, memory->terms[h], h, at->matrix);
+    }
   }
   KVCRUMB_TARGET_INLINE void finish_rows(int h, int group) const noexcept {
     float const scale = at->scales[h][0], rest = at->constants[h][0], total = at->constants[h][1];

@@ -16,6 +16,11 @@ struct head_pass {
   int queries;
   int rows;  //!< query rows of the kv head: (query head, query token)
 
+  //! Query rows of a job.
+  int together() const noexcept {
+    if (keys.exact) return 1;
+    return has_matrix && keys.unit != matrix_unit::none ? most_rows_together : most_vector_rows;
+  }
   int width() const noexcept { return view.shape.head_dim; }
   int tokens() const noexcept { return view.shape.tile_tokens; }
 
@@ -39,7 +44,13 @@ struct head_pass {
   }
 
   void run(int head) const noexcept {
+    if constexpr (has_matrix) {
+      if (keys.unit == matrix_unit::amx) configure_amx(2 * (rows < together() ? rows : together()));
+    }
     visit_tiles(head);
+    if constexpr (has_matrix) {
+      if (keys.unit == matrix_unit::amx) release_amx();
+    }
     if (!options.part.exact_rows) return;
     visit_rows(head, view.sinks.keys, view.sinks.values, view.sinks.count, nullptr, view.sinks.first);
     visit_isolated(head, view.pool);
@@ -47,7 +58,7 @@ struct head_pass {
     visit_rows(head, view.tail.keys, view.tail.values, view.tail.count, nullptr, view.tail.first);
   }
 
-  //! One or two query rows and a tile.
+  //! Some query rows and a tile.
   struct tile_job {
     std::int64_t tile = 0, first = 0;  //!< first: token
     int row = 0, count = 0;            //!< query rows; count 0: there is no job
@@ -73,7 +84,7 @@ struct head_pass {
       j.first = view.tile_first + tile * tokens();
       if (!out_of_sight(j.first, j.first + tokens())) break;
     }
-    j.count = tile >= end ? 0 : !keys.exact && row + 1 < rows ? 2 : 1;
+    j.count = tile >= end ? 0 : rows - row < together() ? rows - row : together();
     if (j.count == 0) return;
     j.mask = view.masks.section(head, tile);
     ops::prefetch(j.mask);
@@ -86,6 +97,7 @@ struct head_pass {
     j.next_values = view.values.section(next_head, next);
     j.keys.side = &keys;
     j.keys.memory = j.values.memory = &memory.shared;
+    j.keys.scratch = j.values.scratch = &memory.scratch;
     j.keys.at = &memory.keys[slot];
     j.keys.section = view.keys.section(head, tile);
     j.values.side = &values;
@@ -93,6 +105,7 @@ struct head_pass {
     j.values.section = view.values.section(head, tile);
     j.values.nonzero = j.values.add = true;
     j.keys.count = j.values.count = j.count;
+    j.keys.one_at_a_time = j.values.one_at_a_time = !keys.whole() || !values.whole();
     j.keys.fresh = j.values.fresh = row == 0;
     for (int h = 0; h < j.count; ++h) {
       j.keys.x[h] = memory.row(row + h).prepared;
