@@ -164,10 +164,11 @@ int main(int argc, char** argv) {
   app.add_option("--schemes", s.schemes, "only these, for example ott2,kivi2,ggml_f16")->delimiter(',');
   app.add_option("--rounds", s.rounds)->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--instruction-set", s.instruction_set,
-                 "portable, avx2, avx512_vnni or neon_dotprod; default: the best");
+                 "portable, avx2, avx512_vnni, amx_int8 or neon_dotprod; default: the best");
   app.add_option("--json", s.json, "file for the results");
   CLI11_PARSE(app, argc, argv);
 
+  (void)kvcrumb::host::request_amx();  // makes amx_int8 the best one where there is AMX
   kvcrumb::host::execution how;
   for (int i = 0; !s.instruction_set.empty() && i < kvcrumb::host::instruction_set_count; ++i) {
     auto const isa = static_cast<kvcrumb::host::instruction_set>(i);

@@ -165,9 +165,12 @@ void attend_head(attend_call<Scheme, Row>& call, rows_view<Q> q, int queries, in
     r.constant = call.row[width] * scale;
   }
   call.keys.exact = call.values.exact = how.arithmetic == precision::binary32;
-  call.keys.unit = call.values.unit = how.isa == instruction_set::amx_int8 ? matrix_unit::amx
-                                      : how.emulate_amx                    ? matrix_unit::emulated
-                                                                           : matrix_unit::none;
+  matrix_unit unit = matrix_unit::none;
+  if (call.keys.plan.bits > 1 && call.values.plan.bits > 1) {  // bits take longer to unpack than it saves
+    if (how.isa == instruction_set::amx_int8) unit = matrix_unit::amx;
+    if (how.emulate_amx) unit = matrix_unit::emulated;
+  }
+  call.keys.unit = call.values.unit = unit;
   run_pass(how.isa, call, options, queries, head);
   for (int i = 0; i < call.rows; ++i) {
     query_row& r = call.memory.rows[i];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file background: steps of other work that a product does between its lines.
+//! @file background: what a product does beside multiplying: steps of other work, and fetching.
 #pragma once
 
 #include "kvcrumb/config.hpp"
@@ -18,14 +18,15 @@ struct background {
   void step() {
     if (next < count) run(with, next++);
   }
-  void step(int several) {
-    for (; several > 0; --several)
-      step();
-  }
   void rest() {
     while (next < count)
       run(with, next++);
   }
+};
+
+//! Lines of the next section that are still to be fetched.
+struct next_lines {
+  std::byte const *at = nullptr, *end = nullptr;
 };
 
 }  // namespace kvcrumb::inline v0::host

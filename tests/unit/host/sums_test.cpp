@@ -142,9 +142,9 @@ std::vector<std::vector<std::int32_t>> sums_of_matrix_unit(host::matrix_unit uni
   host::background none;
   if (unit == host::matrix_unit::amx) t::configure_amx(2 * rows);
   t::matrix_section<Bits, Levels>{
-      p.plan, p.sets, unit, rows, 0, host::matrix_depth(p.plan), codes, operand.bytes().data(), out.data(),
-      &p.levels, scratch}
-      .run(p.section.data(), none);
+      p.plan,     p.sets,    unit,   rows, 0, host::matrix_depth(p.plan), codes, operand.bytes().data(),
+      out.data(), &p.levels, scratch}
+      .run({p.section.data(), p.section.data() + 64}, none);
   if (unit == host::matrix_unit::amx) t::release_amx();
   CHECK(widened.intact());
   CHECK(operand.intact());
@@ -240,8 +240,10 @@ void check_shapes(int stored_bits) {
             problem const p = make_problem(spec, seed, seed % 7 == 0);
             check_sums<Bits, Levels>(p, 0, p.plan.k_units);
 #if defined(__x86_64__)
-            if (host::is_available(host::instruction_set::avx512_vnni))
-              check_matrix_sums<Bits, Levels>(p, seed % 5 == 0 ? 8 : 2);
+            if constexpr (Bits > 1) {
+              if (host::is_available(host::instruction_set::avx512_vnni))
+                check_matrix_sums<Bits, Levels>(p, seed % 5 == 0 ? 8 : 2);
+            }
 #endif
             if (!p.plan.column_owned && p.plan.k_units > 1) check_sums<Bits, Levels>(p, 1, p.plan.k_units);
           }

@@ -165,7 +165,9 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
                                        _mm512_set1_epi8((1 << Bits) - 1));
                   c_low = _mm512_shuffle_epi8(low_level, c);
                   c = _mm512_shuffle_epi8(high_level, c);
-                } else if constexpr (Bits < 8) {
+                } else if (Uniform && s + 1 == shifts) {
+                  c = x;  // with the codes below it, whose sums are taken away at the end
+                } else {
                   c = _mm512_and_si512(x,
                                        _mm512_set1_epi8(static_cast<char>(((1 << Bits) - 1) << (s * Bits))));
                 }
@@ -195,8 +197,13 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
         KVCRUMB_TARGET_UNROLL
         for (int s = 0; s < shifts; ++s) {
           row[s] = sum_lanes(part[h][s]);
-          if (!Levels) row[s] = reinterpret_cast<__m512i>(reinterpret_cast<i32x16>(row[s]) >> (s * Bits));
+          KVCRUMB_TARGET_UNROLL
+          for (int below = 0; Uniform && !Levels && s + 1 == shifts && below < s; ++below)
+            row[s] = _mm512_sub_epi32(row[s], row[below]);
         }
+        KVCRUMB_TARGET_UNROLL
+        for (int s = 1; s < shifts; ++s)
+          if (!Levels) row[s] = reinterpret_cast<__m512i>(reinterpret_cast<i32x16>(row[s]) >> (s * Bits));
         store_rows<shifts>(p, pp, half, row, sums[h]);
       }
     }

@@ -34,16 +34,16 @@ template <int C, int A, int B>
 KVCRUMB_TARGET_INLINE void multiply_add_amx() noexcept {
   __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
 }
-template <int C>
+template <int C, bool Load>
 KVCRUMB_TARGET_INLINE void product_amx(matrix_batch const& m, int i) noexcept {
   __asm__ volatile("tilezero %%tmm%c0" : : "i"(C));
   std::byte const *a = m.a[i], *b = m.b[i];
   for (int q = 0; q < m.depth; q += 2) {
-    load_amx<4>(a);
+    if constexpr (Load) load_amx<4>(a);
     load_amx<6>(b);
     multiply_add_amx<C, 4, 6>();
     if (q + 1 == m.depth) break;
-    load_amx<5>(a + matrix_batch::block_bytes);
+    if constexpr (Load) load_amx<5>(a + matrix_batch::block_bytes);
     load_amx<7>(b + matrix_batch::block_bytes);
     multiply_add_amx<C, 5, 7>();
     a += 2 * matrix_batch::block_bytes;
@@ -53,10 +53,16 @@ KVCRUMB_TARGET_INLINE void product_amx(matrix_batch const& m, int i) noexcept {
 
 //! The products of a batch, after configure_amx; they stay in the registers.
 inline void multiply_amx(matrix_batch const& m) noexcept {
-  product_amx<0>(m, 0);
-  if (m.count > 1) product_amx<1>(m, 1);
-  if (m.count > 2) product_amx<2>(m, 2);
-  if (m.count > 3) product_amx<3>(m, 3);
+  product_amx<0, true>(m, 0);
+  if (m.depth <= 2 && m.count == 4 && m.a[0] == m.a[1] && m.a[1] == m.a[2] && m.a[2] == m.a[3]) {
+    product_amx<1, false>(m, 1);
+    product_amx<2, false>(m, 2);
+    product_amx<3, false>(m, 3);
+    return;
+  }
+  if (m.count > 1) product_amx<1, true>(m, 1);
+  if (m.count > 2) product_amx<2, true>(m, 2);
+  if (m.count > 3) product_amx<3, true>(m, 3);
 }
 //! Stores `count` products. Best long after they were begun: until they are there the stores take up the
 //! processor's queues.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Integer sums of a section for many query rows at once by a matrix unit. Included once by targets.hpp.
+//! @file Integer sums of a section for many query rows at once by a matrix unit. Included once by
+//! targets.hpp.
 
 inline constexpr bool has_matrix = true;
 
@@ -48,8 +49,8 @@ struct matrix_section {
   section_plan const& p;
   operand_sets const& sets;
   matrix_unit unit;
-  int rows;             //!< query rows
-  int q_begin, q_end;   //!< blocks of 64 columns
+  int rows;            //!< query rows
+  int q_begin, q_end;  //!< blocks of 64 columns
   std::byte const* codes;
   std::byte const* operand;  //!< build_matrix_operand of each row
   std::int32_t* const* sums;
@@ -71,7 +72,7 @@ struct matrix_section {
 
   //! Codes of a step as blocks of B: four lines of one k and four g have, for each of their lanes t, the
   //! sixteen rows of the factors (k, t).
-  KVCRUMB_TARGET_INLINE void unpack(int step, std::byte const*& next) const noexcept {
+  KVCRUMB_TARGET_INLINE void unpack(int step, next_lines& next) const noexcept {
     __m512i const order = byte_order();
     __m512i high_level = _mm512_setzero_si512(), low_level = high_level;
     if constexpr (Levels) {
@@ -89,14 +90,12 @@ struct matrix_section {
           if (kk < p.k_units) {
             std::byte const* const line = codes + kk * stride + (u >> 1) * 512 + (u & 1) * 256;
             KVCRUMB_TARGET_UNROLL
-            for (int g = 0; g < 4; ++g) {
+            for (int g = 0; g < 4; ++g)
               x[g] = _mm512_shuffle_epi8(_mm512_loadu_si512(line + 64 * g), order);
-              ops::prefetch(next);
-              next += 64;
-            }
           } else {  // multiplied with zeros
             x[0] = x[1] = x[2] = x[3] = _mm512_setzero_si512();
           }
+          fetch(next, 2);
           __m512i const a = _mm512_shuffle_i32x4(x[0], x[1], 0x44);
           __m512i const b = _mm512_shuffle_i32x4(x[0], x[1], 0xEE);
           __m512i const c = _mm512_shuffle_i32x4(x[2], x[3], 0x44);
@@ -114,8 +113,8 @@ struct matrix_section {
               _mm512_store_si512(at + plane_bytes, _mm512_shuffle_epi8(low_level, code));
             } else if constexpr (Bits < 8) {
               _mm512_store_si512(
-                  at, _mm512_and_si512(
-                          y[t], _mm512_set1_epi8(static_cast<char>(((1 << Bits) - 1) << (s * Bits)))));
+                  at, _mm512_and_si512(y[t],
+                                       _mm512_set1_epi8(static_cast<char>(((1 << Bits) - 1) << (s * Bits)))));
             } else {
               _mm512_store_si512(at, y[t]);
             }
@@ -123,6 +122,13 @@ struct matrix_section {
         }
       }
     }
+  }
+
+  //! Memory answers slower than a step unpacks, and a full queue of requests stalls the processor: they are
+  //! spread over everything.
+  static KVCRUMB_TARGET_INLINE void fetch(next_lines& next, int n) noexcept {
+    for (; n > 0 && next.at < next.end; --n, next.at += 64)
+      ops::prefetch(next.at);
   }
 
   //! Products that may still be in registers.
@@ -147,7 +153,7 @@ struct matrix_section {
   }
   //! Products of a step, tile by tile, of a tile one for each distinct element of its set and each plane.
   template <bool Single>
-  KVCRUMB_TARGET_INLINE void multiply(int step, pending& last) const noexcept {
+  KVCRUMB_TARGET_INLINE void multiply(int step, pending& last, next_lines& next) const noexcept {
     matrix_batch m;
     m.rows = 2 * rows;
     m.depth = q_end - q_begin;
@@ -159,6 +165,7 @@ struct matrix_section {
             operand +
             (static_cast<std::int64_t>(sets.numbers[set][d]) * depth() + q_begin) * matrix_batch::block_bytes;
         for (int plane = 0; plane < planes; ++plane) {
+          fetch(next, 1);
           m.a[m.count] = a;
           m.b[m.count] = block(tile, plane, q_begin);
           if (++m.count == matrix_batch::most) multiply(m, last);
@@ -176,7 +183,7 @@ struct matrix_section {
   }
   //! Single: of the elements of every set no two differ.
   template <bool Single>
-  KVCRUMB_TARGET_INLINE void put_in_order(int step) const noexcept {
+  KVCRUMB_TARGET_INLINE void put_in_order(int step, next_lines& next) const noexcept {
     int number = 0;
     for (int u = step * units; u < end_of(step); ++u) {
       int first[shifts];
@@ -185,15 +192,16 @@ struct matrix_section {
         number += planes * (Single ? 1 : sets.distinct_in[sets.of[u / 2 * shifts + s]]);
       }
       for (int h = 0; h < rows; ++h) {
+        fetch(next, 1);
         __m512i row[shifts];  // lane: g, element d
         KVCRUMB_TARGET_UNROLL
         for (int s = 0; s < shifts; ++s) {
           row[s] = total(product(step, first[s]), h);
           int const set = sets.of[u / 2 * shifts + s];
           for (int d = 1; !Single && d < 4; ++d)
-            row[s] = _mm512_mask_mov_epi32(
-                row[s], static_cast<__mmask16>(0x1111 << d),
-                total(product(step, first[s] + planes * sets.place_in[set][d]), h));
+            row[s] =
+                _mm512_mask_mov_epi32(row[s], static_cast<__mmask16>(0x1111 << d),
+                                      total(product(step, first[s] + planes * sets.place_in[set][d]), h));
           if (!Levels) row[s] = reinterpret_cast<__m512i>(reinterpret_cast<i32x16>(row[s]) >> (s * Bits));
         }
         store_rows<shifts>(p, u >> 1, u & 1, row, sums[h]);
@@ -201,22 +209,30 @@ struct matrix_section {
     }
   }
 
-  void run(std::byte const* next, background& other) const noexcept {
+  void run(next_lines next, background& other) const noexcept {
     sets.single() ? run_steps<true>(next, other) : run_steps<false>(next, other);
   }
   template <bool Single>
-  void run_steps(std::byte const* next, background& other) const noexcept {
+  void run_steps(next_lines next, background& other) const noexcept {
     int const steps = (2 * p.p_units + units - 1) / units;
     int const share = (other.count - other.next + steps) / (steps + 1);
+    auto const others = [&](int n) {
+      for (; n > 0; --n) {
+        other.step();
+        fetch(next, 3);
+      }
+    };
     pending last;
     for (int step = 0; step < steps; ++step) {
+      store(last);
       unpack(step, next);
-      other.step(share);  // a matrix unit cannot load what has not left the store buffer
-      multiply<Single>(step, last);
-      if (step > 0) put_in_order<Single>(step - 1);
+      if (step > 0) put_in_order<Single>(step - 1, next);
+      others(share);  // a matrix unit cannot load what has not left the store buffer
+      multiply<Single>(step, last, next);
     }
-    other.rest();
+    others(other.count - other.next);
     store(last);
-    put_in_order<Single>(steps - 1);
+    put_in_order<Single>(steps - 1, next);
+    fetch(next, static_cast<int>(next.end - next.at) / 64 + 1);
   }
 };

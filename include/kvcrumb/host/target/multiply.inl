@@ -22,7 +22,7 @@ struct section_product {
   float* y[most_rows_together] = {};
   bool nonzero = false, add = false;
   bool one_at_a_time = false;  //!< steps in the background multiply too, and there is one matrix unit
-  bool fresh = true;  //!< false: the section before was the same one, and is widened already
+  bool fresh = true;           //!< false: the section before was the same one, and is widened already
 
   //! Steps of `prepare`; widening comes first.
   static int prepare_steps(section_side const& s) noexcept {
@@ -46,9 +46,10 @@ struct section_product {
   void multiply(background& other, std::byte const* next) const noexcept {
     std::int64_t const stored =
         std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
-    for (std::int64_t i = 0; i < stored; i += 64)
+    bool const matrix = by_matrix() && side->whole();  // fetches parameters with the codes
+    for (std::int64_t i = 0; i < stored && !matrix; i += 64)
       ops::prefetch(next + side->plan.code_bytes + i);
-    if (one_at_a_time && by_matrix()) other.rest();
+    if (one_at_a_time && matrix) other.rest();
     if (side->whole()) {
       add_up(0, side->plan.k_units, next, other);
     } else {
@@ -111,10 +112,13 @@ struct section_product {
                                 reinterpret_cast<float const*>(at->operands[h]),
                                 reinterpret_cast<float*>(at->sums[h]), k_begin, k_end, side->levels.level);
     } else if (by_matrix()) {
-      if constexpr (has_matrix) {
-        matrix_section<bits, levels>{side->plan,      side->sets, side->unit, count,           k_begin / 4,
-                                     (k_end + 3) / 4, codes(),    at->matrix, at->sums, &side->levels, *scratch}
-            .run(next, other);
+      if constexpr (has_matrix && bits > 1) {
+        std::int64_t const stored =
+            std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
+        matrix_section<bits, levels>{side->plan,  side->sets,      side->unit, count,
+                                     k_begin / 4, (k_end + 3) / 4, codes(),    at->matrix,
+                                     at->sums,    &side->levels,   *scratch}
+            .run({next, next + side->plan.code_bytes + stored}, other);
       }
     } else if (count == 2) {
       add_up_rows<2>(k_begin, k_end, next, other);
