@@ -246,6 +246,11 @@ void ggml_attention::run(int copy) {
 }
 
 int ggml_attention::copies() const { return static_cast<int>(s_->steps.size()); }
+std::span<std::byte const> ggml_attention::pool() const {
+  auto const* const first = static_cast<std::byte const*>(s_->memory.get());
+  return {first, static_cast<std::size_t>(reinterpret_cast<std::byte const*>(s_->queries) - first)};
+}
+
 std::int64_t ggml_attention::bytes() const { return static_cast<std::int64_t>(2 * s_->side_bytes); }
 float const* ggml_attention::output() const { return s_->output; }
 float const* ggml_attention::queries() const { return s_->queries; }

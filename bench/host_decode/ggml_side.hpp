@@ -65,6 +65,7 @@ class ggml_attention {
   void run(int copy);  //!< one decode step on copy `copy % copies()`; ends the program if ggml refuses
 
   [[nodiscard]] int copies() const;
+  [[nodiscard]] std::span<std::byte const> pool() const;  //!< all copies
   [[nodiscard]] std::int64_t bytes() const;    //!< of the keys and values of one copy, which a step must read
   [[nodiscard]] float const* output() const;   //!< [query head][128] of the last run
   [[nodiscard]] float const* queries() const;  //!< [query head][128] as set

@@ -25,8 +25,8 @@ class ggml_variant final : public variant {
  public:
   ggml_variant(ggml_kv type, ggml_order order, decode_problem const& p, int threads)
       : name_{std::string("ggml ") + to_string(type) + ", " + to_string(order)},
-        attention_{
-            ggml_attention::create(type, order, p.query_heads, p.kv_heads, p.tokens, threads, pool_bytes)} {
+        attention_{ggml_attention::create(type, order, p.query_heads, p.kv_heads, p.tokens, threads,
+                                          pool_bytes, use_huge_pages)} {
     if (attention_ == nullptr) std::exit(1);
     std::vector<float> rows(static_cast<std::size_t>(p.kv_heads * p.tokens * bench_head_dim));
     std::mt19937 engine{1};
@@ -38,6 +38,7 @@ class ggml_variant final : public variant {
   }
   std::string name() const override { return name_; }
   std::int64_t bytes() const override { return attention_->bytes(); }
+  std::span<std::byte const> pool() const override { return attention_->pool(); }
   void step(int round, workers&) override { attention_->run(round); }
   void wake(workers&) override { attention_->wake(); }
   void rest(workers&) override { attention_->rest(); }
@@ -114,12 +115,12 @@ void measure(settings const& s, decode_problem const& p, int threads, kvcrumb::h
   for (int round = 0; round < s.rounds; ++round) {
     for (std::size_t i = 0; i < all.size(); ++i) {
       all[i]->wake(crew);
-      all[i]->step(2 * round, crew);  // untimed: frequency, page tables and predictors as in a running engine
-      times[i].push_back(timed([&] { all[i]->step(2 * round + 1, crew); }));
+      all[i]->step(4 * round, crew);  // untimed: frequency, page tables and predictors as in a running engine
+      times[i].push_back(timed([&] { all[i]->step(4 * round + 1, crew); }));
       all[i]->rest(crew);
       crew.wake();
-      stream.step(all[i]->bytes(), 2 * round, crew);
-      floors[i].push_back(timed([&] { stream.step(all[i]->bytes(), 2 * round + 1, crew); }));
+      stream.step(*all[i], 4 * round + 2, crew);
+      floors[i].push_back(timed([&] { stream.step(*all[i], 4 * round + 3, crew); }));
       crew.rest();
     }
   }
@@ -165,6 +166,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", s.rounds)->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--instruction-set", s.instruction_set,
                  "portable, avx2, avx512_vnni, amx_int8 or neon_dotprod; default: the best");
+  app.add_flag("--huge-pages", use_huge_pages, "pages of 2 MiB for everything that is read (Linux)");
   app.add_option("--json", s.json, "file for the results");
   CLI11_PARSE(app, argc, argv);
 
@@ -186,6 +188,7 @@ int main(int argc, char** argv) {
     }
   }
   nlohmann::json report{{"instruction_set", kvcrumb::host::to_string(how.isa)},
+                        {"huge_pages", use_huge_pages},
                         {"results", nlohmann::json::array()}};
   char date[32];
   std::time_t const now = std::time(nullptr);

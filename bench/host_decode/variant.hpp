@@ -3,10 +3,15 @@
 //! floor.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,16 +29,27 @@ struct decode_problem {
 inline constexpr int bench_head_dim = 128, bench_tile = 128;
 inline constexpr std::int64_t pool_bytes = std::int64_t{384} << 20;
 
-//! Memory on a 64-byte boundary, touched.
+//! Asks Linux for pages of 2 MiB: with 4 KiB the tables of all variants' pages do not fit the caches.
+inline bool use_huge_pages = false;
+
+//! Memory on a page boundary, touched.
 class bench_memory {
  public:
-  explicit bench_memory(std::int64_t bytes)
-      : data_{static_cast<std::byte*>(
-            std::aligned_alloc(4096, static_cast<std::size_t>((bytes + 4095) / 4096 * 4096)))} {
+  explicit bench_memory(std::int64_t bytes) {
+    std::int64_t const page =
+        use_huge_pages && bytes >= (std::int64_t{1} << 21) ? std::int64_t{1} << 21 : 4096;
+    std::size_t const whole = static_cast<std::size_t>((bytes + page - 1) / page * page);
+    data_ = static_cast<std::byte*>(std::aligned_alloc(static_cast<std::size_t>(page), whole));
     if (data_ == nullptr) {
       std::fputs("host_decode: no memory\n", stderr);
       std::exit(1);
     }
+#if defined(__linux__)
+    if (page > 4096 && madvise(data_, whole, MADV_HUGEPAGE) != 0) {
+      std::fputs("host_decode: this system has no huge pages\n", stderr);
+      std::exit(1);
+    }
+#endif
     std::uint64_t state = 1;  // no two pages alike, so that no hypervisor merges them
     for (std::int64_t i = 0; i + 8 <= bytes; i += 8) {
       state = state * 6364136223846793005u + 1442695040888963407u;
@@ -46,14 +62,15 @@ class bench_memory {
   std::byte* data() const { return data_; }
 
  private:
-  std::byte* data_;
+  std::byte* data_ = nullptr;
 };
 
 //! Something that one step is timed of.
 struct variant {
   virtual ~variant() = default;
   virtual std::string name() const = 0;
-  virtual std::int64_t bytes() const = 0;  //!< that a step must read
+  virtual std::int64_t bytes() const = 0;               //!< that a step must read
+  virtual std::span<std::byte const> pool() const = 0;  //!< at least as many; steps go around it
   virtual void step(int round, workers& crew) = 0;
   virtual void wake(workers& crew) { crew.wake(); }
   virtual void rest(workers& crew) { crew.rest(); }
@@ -103,6 +120,9 @@ class kv_variant final : public variant {
 
   std::string name() const override { return name_; }
   std::int64_t bytes() const override { return tiles_ * problem_.kv_heads * parts_.bytes; }
+  std::span<std::byte const> pool() const override {
+    return {pool_->data(), static_cast<std::size_t>(copies_ * tiles_ * problem_.kv_heads * stride_)};
+  }
 
   kvcrumb::cache_view<Scheme, kvcrumb::float16> view(int round) const {
     kvcrumb::cache_view<Scheme, kvcrumb::float16> v;
@@ -156,20 +176,17 @@ class kv_variant final : public variant {
   std::vector<std::unique_ptr<bench_memory>> work_;
 };
 
-//! The hardware limit: reads as many bytes, four streams a thread, and adds them up.
+//! The hardware limit: reads as many bytes, four streams a thread, and adds them up. It reads them where the
+//! variant reads its own: caches of hundreds of megabytes exist, and a pool of one's own would stay there.
 class stream_floor {
  public:
-  stream_floor() : pool_{pool_bytes} {}
-
-  void step(std::int64_t bytes, int round, workers& crew) {
-    std::int64_t const places = pool_bytes / bytes > 0 ? pool_bytes / bytes : 1;
-    std::byte const* const first = pool_.data() + (round % places) * bytes / 4096 * 4096;
-    std::int64_t const all = bytes < pool_bytes ? bytes : pool_bytes;
+  void step(variant const& of, int round, workers& crew) {
+    auto const pool = of.pool();
+    std::int64_t const bytes = of.bytes(), places = static_cast<std::int64_t>(pool.size()) / bytes;
+    std::byte const* const first = pool.data() + round % places * bytes / 64 * 64;
     crew.run([&](int thread) {
-      std::int64_t const part = all / crew.threads() / 256 * 256;
-      for (std::int64_t left = bytes; left > 0;
-           left -= all)  // a cache larger than the pool: again from the front
-        sums_[static_cast<std::size_t>(16 * thread)] += sum(first + part * thread, part < left ? part : left);
+      std::int64_t const part = bytes / crew.threads() / 256 * 256;
+      sums_[static_cast<std::size_t>(16 * thread)] += sum(first + part * thread, part);
     });
   }
 
@@ -187,7 +204,6 @@ class stream_floor {
     a += b + c + d;
     return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
   }
-  bench_memory pool_;
   std::vector<std::int64_t> sums_ = std::vector<std::int64_t>(16 * 512);
 };
 
