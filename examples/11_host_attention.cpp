@@ -39,10 +39,11 @@ int main() {
 
   // example-begin attend
   // Once, when the program starts: which kernels to use. The best of this processor, unless a user overrides
-  // it.
+  // it; AMX only if Linux was asked for it.
+  bool const amx = host::request_amx() == status::ok;
   host::execution how;
   how.allow_slow = true;  // an example must run anywhere; an engine would rather know
-  std::printf("kernels: %s\n", host::to_string(how.isa));
+  std::printf("kernels: %s%s\n", host::to_string(how.isa), amx ? "" : " (no AMX here)");
   if (status const s = host::supports(scheme, shape, kv_heads, how); s != status::ok) {
     std::printf("host::attend cannot do this: %s\n", to_string(s));
     return 1;

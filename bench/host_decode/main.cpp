@@ -4,6 +4,7 @@
 //! accepted rounds.
 #include <algorithm>
 #include <ctime>
+#include <numeric>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -112,8 +113,12 @@ void measure(settings const& s, decode_problem const& p, int threads, kvcrumb::h
   variants const all = make_variants(s, p, threads, how);
   workers crew{threads};
   std::vector<std::vector<timing>> times(all.size()), floors(all.size());
+  std::vector<std::size_t> order(all.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::mt19937 engine{1};
   for (int round = 0; round < s.rounds; ++round) {
-    for (std::size_t i = 0; i < all.size(); ++i) {
+    std::shuffle(order.begin(), order.end(), engine);  // no variant always follows the same one
+    for (std::size_t const i : order) {
       all[i]->wake(crew);
       all[i]->step(4 * round, crew);  // untimed: frequency, page tables and predictors as in a running engine
       times[i].push_back(timed([&] { all[i]->step(4 * round + 1, crew); }));

@@ -15,6 +15,7 @@ Every list is an array of objects:
                "test_cache", "test_property",         all files of a test program, each built alone;
                "test_numeric_fast_math"               quickest first, until one is red
   kills_at   optional; "compile": the bug fails a static_assert of the test, which then does not compile
+  needs      optional; a flag of the processor (/proc/cpuinfo) without which no test runs that code: left out then, loudly
   sanitize   optional; true: the test is built with sanitizers, because no other build can see the bug; of kernels, one
              of "address", "thread" and "memory" (the last with clang++)
 
@@ -40,7 +41,7 @@ import tempfile
 import time
 
 FIELDS = {"file": str, "search": str, "replace": str, "why": str, "killed_by": list, "kills_at": str,
-          "sanitize": (bool, str)}
+          "sanitize": (bool, str), "needs": str}
 REQUIRED = ("file", "search", "replace", "why", "killed_by")
 VARIANTS = {  # compiler options
     "plain": ["-O0"],  # most of the time goes into compiling
@@ -512,6 +513,11 @@ def self_test(options):
     return problems
 
 
+def processor_flags():
+    info = pathlib.Path("/proc/cpuinfo")
+    return {"", *(info.read_text(encoding="utf-8").split() if info.exists() else [])}
+
+
 def main():
     options = arguments()
     if options.scratch:
@@ -536,6 +542,11 @@ def main():
         for one in bugs:
             print(f"{one.name}  {one.file}: {one.why}\n{'':8}{', '.join(one.entry['killed_by'])}")
         sys.exit(1 if problems else 0)
+    flags = processor_flags()
+    for one in bugs:
+        if one.entry.get("needs", "") not in flags:
+            print(f"LEFT OUT, this processor has no {one.entry['needs']}: {one.name}  {one.why}")
+    bugs = [one for one in bugs if one.entry.get("needs", "") in flags]
     if not bugs:
         sys.exit("no bug is selected")
 
