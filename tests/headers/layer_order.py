@@ -35,7 +35,7 @@ NOT_IN_UMBRELLA = {REFERENCE, "interop"}
 MACRO_FILES = {"config.hpp", "version.hpp", "host/targets.hpp"}
 TARGETS = "host/targets.hpp"  # compiles host/target/*.inl once for each instruction set
 DEVICE_BRANCHES = {"config.hpp", "numeric", "trace", "ptx.cuh"}
-INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h", "arm_sve.h", "cpuid.h", "sys/auxv.h"}
+INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h", "arm_sve.h", "cpuid.h", "sys/auxv.h", "sys/syscall.h", "unistd.h"}
 LINE_LIMIT = 300
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<[^>]+>|"[^"]+"|.*)')

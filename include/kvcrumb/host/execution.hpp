@@ -40,7 +40,8 @@ template <class Scheme>
 status supports(Scheme const& scheme, tile_shape shape, int kv_heads, execution const& how) noexcept {
   if (status const s = scheme.supports(shape, kv_heads); s != status::ok) return s;
   if (!is_available(how.isa)) return status::unsupported;
-  if ((how.isa == instruction_set::portable || how.emulate_amx) && !how.allow_slow) return status::unsupported;
+  if ((how.isa == instruction_set::portable || how.emulate_amx) && !how.allow_slow)
+    return status::unsupported;
   if (how.emulate_amx && how.isa != instruction_set::avx512_vnni) return status::unsupported;
   return has_kernel<Scheme> || how.allow_slow ? status::ok : status::unsupported;
 }

@@ -45,9 +45,9 @@ struct section_side {
   section_plan plan;
   operand_sets sets;
   level_table levels;
-  float multiple = 0.0f;         //!< bias_form::multiple
-  float mean_unit = 0.0f;        //!< of all codes, less the base of a codebook
-  bool exact = false;            //!< products in binary32
+  float multiple = 0.0f;   //!< bias_form::multiple
+  float mean_unit = 0.0f;  //!< of all codes, less the base of a codebook
+  bool exact = false;      //!< products in binary32
   matrix_unit unit = matrix_unit::none;
   std::byte* widened = nullptr;  //!< working memory: codes of a 3-bit section with 4 bits each
 
@@ -87,11 +87,11 @@ struct matrix_scratch {
 
 //! What products read and write.
 struct product_memory {
-  std::byte* operands[most_vector_rows] = {};    //!< as build_operand
-  std::byte* matrix = nullptr;                   //!< as build_matrix_operand
-  std::int32_t* sums[most_rows_together] = {};   //!< [rows]
-  float* scales[most_rows_together] = {};        //!< [rows / 8], of 8 rows each
-  float* constants[most_rows_together] = {};     //!< [rows / 8]
+  std::byte* operands[most_vector_rows] = {};   //!< as build_operand
+  std::byte* matrix = nullptr;                  //!< as build_matrix_operand
+  std::int32_t* sums[most_rows_together] = {};  //!< [rows]
+  float* scales[most_rows_together] = {};       //!< [rows / 8], of 8 rows each
+  float* constants[most_rows_together] = {};    //!< [rows / 8]
 };
 
 //! Everything that the pass over one kv head works with.
