@@ -194,12 +194,13 @@ void dot_section_of(section_plan const& p, operand_sets const& sets, std::byte c
       KVCRUMB_TARGET_UNROLL
       for (int h = 0; h < H; ++h) {
         __m512i row[shifts];  // lane: g, element d
+        __m512i below = _mm512_setzero_si512();
         KVCRUMB_TARGET_UNROLL
         for (int s = 0; s < shifts; ++s) {
           row[s] = sum_lanes(part[h][s]);
-          KVCRUMB_TARGET_UNROLL
-          for (int below = 0; Uniform && !Levels && s + 1 == shifts && below < s; ++below)
-            row[s] = _mm512_sub_epi32(row[s], row[below]);
+          if (!Uniform || Levels) continue;
+          if (s + 1 == shifts) row[s] = _mm512_sub_epi32(row[s], below);
+          below = _mm512_add_epi32(below, row[s]);
         }
         KVCRUMB_TARGET_UNROLL
         for (int s = 1; s < shifts; ++s)
