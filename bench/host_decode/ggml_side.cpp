@@ -246,6 +246,7 @@ void ggml_attention::run(int copy) {
 }
 
 int ggml_attention::copies() const { return static_cast<int>(s_->steps.size()); }
+
 std::span<std::byte const> ggml_attention::pool() const {
   auto const* const first = static_cast<std::byte const*>(s_->memory.get());
   return {first, static_cast<std::size_t>(reinterpret_cast<std::byte const*>(s_->queries) - first)};

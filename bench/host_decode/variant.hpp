@@ -36,8 +36,8 @@ inline bool use_huge_pages = false;
 class bench_memory {
  public:
   explicit bench_memory(std::int64_t bytes) {
-    std::int64_t const page =
-        use_huge_pages && bytes >= (std::int64_t{1} << 21) ? std::int64_t{1} << 21 : 4096;
+    constexpr std::int64_t huge = std::int64_t{2} << 20;
+    std::int64_t const page = use_huge_pages && bytes >= huge ? huge : 4096;
     std::size_t const whole = static_cast<std::size_t>((bytes + page - 1) / page * page);
     data_ = static_cast<std::byte*>(std::aligned_alloc(static_cast<std::size_t>(page), whole));
     if (data_ == nullptr) {
@@ -45,7 +45,7 @@ class bench_memory {
       std::exit(1);
     }
 #if defined(__linux__)
-    if (page > 4096 && madvise(data_, whole, MADV_HUGEPAGE) != 0) {
+    if (page == huge && madvise(data_, whole, MADV_HUGEPAGE) != 0) {
       std::fputs("host_decode: this system has no huge pages\n", stderr);
       std::exit(1);
     }

@@ -108,7 +108,7 @@ struct attend_call {
     auto const products = [](section_side const& s) { return std::int64_t{matrix_scratch::products_of(s)}; };
     memory.scratch.products = static_cast<int>(most(products));
     memory.scratch.b = pieces.take<std::byte>(most(blocks) * matrix_batch::block_bytes);
-    memory.scratch.c = pieces.take<std::int32_t>(2 * most(products) * 256);
+    memory.scratch.c = pieces.take<std::int32_t>(2 * most(products) * matrix_batch::sums);
   }
 };
 

@@ -75,6 +75,15 @@ inline bool detect(instruction_set isa) noexcept {
   }
 }
 
+//! What `detect` answers, kept.
+inline bool in_processor(instruction_set isa) noexcept {
+  static bool const answers[instruction_set_count] = {
+      detect(instruction_set::portable), detect(instruction_set::avx2), detect(instruction_set::avx512_vnni),
+      detect(instruction_set::neon_dotprod), detect(instruction_set::amx_int8)};
+  int const number = static_cast<int>(isa);
+  return number >= 0 && number < instruction_set_count && answers[number];
+}
+
 //! Whether Linux lets this process use the data of the AMX registers; asks for it first if `request`. A
 //! permission is never taken back.
 inline bool amx_permitted([[maybe_unused]] bool request) noexcept {
@@ -99,13 +108,7 @@ inline bool amx_permitted([[maybe_unused]] bool request) noexcept {
 //! Whether kernels for it are part of this program and this processor, with its operating system, runs them.
 //! The processor is asked once; the answer is kept. amx_int8 also needs a permission, see request_amx.
 inline bool is_available(instruction_set isa) noexcept {
-  static bool const answers[instruction_set_count] = {
-      detail::detect(instruction_set::portable), detail::detect(instruction_set::avx2),
-      detail::detect(instruction_set::avx512_vnni), detail::detect(instruction_set::neon_dotprod),
-      detail::detect(instruction_set::amx_int8)};
-  int const number = static_cast<int>(isa);
-  if (number < 0 || number >= instruction_set_count || !answers[number]) return false;
-  return isa != instruction_set::amx_int8 || detail::amx_permitted(false);
+  return detail::in_processor(isa) && (isa != instruction_set::amx_int8 || detail::amx_permitted(false));
 }
 
 //! Asks Linux (5.16 or later) to let this process use AMX; afterwards amx_int8 is available. For all threads
@@ -114,8 +117,8 @@ inline bool is_available(instruction_set isa) noexcept {
 //! once when the program starts; nothing else here does. Errors: unsupported if processor or system have no
 //! AMX or refuse it.
 inline status request_amx() noexcept {
-  static bool const has = detail::detect(instruction_set::amx_int8);
-  return has && detail::amx_permitted(true) ? status::ok : status::unsupported;
+  bool const permitted = detail::in_processor(instruction_set::amx_int8) && detail::amx_permitted(true);
+  return permitted ? status::ok : status::unsupported;
 }
 
 //! The fastest one that is available.

@@ -66,22 +66,23 @@ struct prepare_memory {
 //! Working memory of products by a matrix unit: unpacked codes of one step, products of two.
 struct matrix_scratch {
   std::byte* b = nullptr;     //!< unpacked codes
-  std::int32_t* c = nullptr;  //!< [2][products][256]
+  std::int32_t* c = nullptr;  //!< [2][products][matrix_batch::sums]
   int products = 0;
 
+  //! Tiles of a step: those of one unit, but at least four.
+  static constexpr int step_tiles(int shifts) noexcept { return shifts > 4 ? shifts : 4; }
   //! Unpacked codes and products of a step.
   static int blocks(section_side const& s) noexcept {
-    return step_tiles(s) * planes(s) * matrix_depth(s.plan);
+    return step_tiles(s.plan.shifts) * planes(s) * matrix_depth(s.plan);
   }
   static int products_of(section_side const& s) noexcept {
     int most = 1;
     for (int i = 0; i < s.sets.count; ++i)
       most = s.sets.distinct_in[i] > most ? s.sets.distinct_in[i] : most;
-    return step_tiles(s) * planes(s) * most;
+    return step_tiles(s.plan.shifts) * planes(s) * most;
   }
 
  private:
-  static int step_tiles(section_side const& s) noexcept { return s.plan.shifts > 4 ? s.plan.shifts : 4; }
   static int planes(section_side const& s) noexcept { return s.levels.count > 0 ? 2 : 1; }
 };
 

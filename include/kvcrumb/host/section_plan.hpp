@@ -93,16 +93,11 @@ struct operand_sets {
   // For matrix units, which multiply all four elements of a lane with the same operand:
   element distinct[4 * most];  //!< the different elements of all sets
   int distinct_count = 0;
+  bool single = true;                   //!< no two elements of a set differ
   std::uint8_t distinct_in[most] = {};  //!< different elements of a set
   std::uint8_t numbers[most][4] = {};   //!< their numbers in `distinct`
   std::uint8_t place_in[most][4] = {};  //!< which of them element d is
 
-  //! No two elements of a set differ.
-  bool single() const noexcept {
-    for (int i = 0; i < count; ++i)
-      if (distinct_in[i] > 1) return false;
-    return true;
-  }
   static constexpr int row_offset(int g) noexcept { return 8 * (g >> 1) + (g & 1); }
 
   static operand_sets of_plan(section_plan const& p) noexcept {
@@ -147,6 +142,7 @@ struct operand_sets {
       place_in[number][d] = distinct_in[number];
       numbers[number][distinct_in[number]++] = static_cast<std::uint8_t>(found);
     }
+    if (distinct_in[number] > 1) single = false;
   }
 };
 

@@ -45,7 +45,6 @@
 #endif
 #define KVCRUMB_AVX2 "avx2,fma,f16c,bmi,bmi2"
 #define KVCRUMB_AVX512_VNNI "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi,bmi2"
-#define KVCRUMB_AMX_INT8 "amx-tile,amx-int8," KVCRUMB_AVX512_VNNI
 #define KVCRUMB_PRAGMA(tokens) _Pragma(#tokens)
 #define KVCRUMB_TARGET_INLINE inline __attribute__((always_inline))
 
@@ -122,18 +121,7 @@ namespace kvcrumb::inline v0::host::target_avx512_vnni {
 #include "kvcrumb/host/target/avx512_power.inl"
 #include "kvcrumb/host/target/vector.inl"
 #include "kvcrumb/host/target/dot_avx512_vnni.inl"
-}  // namespace kvcrumb::inline v0::host::target_avx512_vnni
-KVCRUMB_END_TARGET
-
-// The same target with a matrix unit: only these functions need it.
-KVCRUMB_BEGIN_TARGET(KVCRUMB_AMX_INT8)
-namespace kvcrumb::inline v0::host::target_avx512_vnni {
 #include "kvcrumb/host/target/matrix_amx.inl"
-}  // namespace kvcrumb::inline v0::host::target_avx512_vnni
-KVCRUMB_END_TARGET
-
-KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX512_VNNI)
-namespace kvcrumb::inline v0::host::target_avx512_vnni {
 #include "kvcrumb/host/target/matrix_avx512.inl"
 #include "kvcrumb/host/target/widen.inl"
 #include "kvcrumb/host/target/sum_exact.inl"

@@ -57,8 +57,21 @@ std::vector<std::int64_t> expected_sums(problem const& p, bool with_levels, int 
   return sums;
 }
 
-//! What one target computes, for two query rows, of which the second has the negated operand.
+//! The bytes of sign * values as one target stores them; and what it computes, for two query rows, of which
+//! the second has the negated operand.
 #define KVCRUMB_TEST_SUMS(target)                                                                            \
+  void fill_terms_##target(problem const& p, int sign, std::int8_t* terms) {                                 \
+    namespace t = host::target_##target;                                                                     \
+    int const padded = host::padded_columns(p.plan);                                                         \
+    for (int group = 0; group < p.plan.row_groups(); ++group) {                                              \
+      for (int i = 0; i < padded; i += 64) {                                                                 \
+        t::i32x16 v[4];                                                                                      \
+        for (int j = 0; j < 64; ++j)                                                                         \
+          v[j / 16][j % 16] = sign * p.values[test::size(group * padded + i + j)];                           \
+        t::store_terms(v, terms + group * 2 * padded + i, terms + (group * 2 + 1) * padded + i);             \
+      }                                                                                                      \
+    }                                                                                                        \
+  }                                                                                                          \
   template <int Bits, bool Levels, int H>                                                                    \
   std::vector<std::int32_t> sums_of_##target(problem const& p, int k_begin, int k_end) {                     \
     namespace t = host::target_##target;                                                                     \
@@ -68,17 +81,9 @@ std::vector<std::int64_t> expected_sums(problem const& p, bool with_levels, int 
     std::vector<std::int32_t> sums(test::size(H* p.plan.rows), 77);                                          \
     std::byte const* operand[H];                                                                             \
     std::int32_t* out[H];                                                                                    \
-    int const padded = host::padded_columns(p.plan);                                                         \
     for (int h = 0; h < H; ++h) {                                                                            \
       auto* const bytes = reinterpret_cast<std::int8_t*>(terms.bytes().data());                              \
-      for (int group = 0; group < p.plan.row_groups(); ++group) {                                            \
-        for (int i = 0; i < padded; i += 64) {                                                               \
-          t::i32x16 v[4];                                                                                    \
-          for (int j = 0; j < 64; ++j)                                                                       \
-            v[j / 16][j % 16] = (h == 0 ? 1 : -1) * p.values[test::size(group * padded + i + j)];            \
-          t::store_terms(v, bytes + group * 2 * padded + i, bytes + (group * 2 + 1) * padded + i);           \
-        }                                                                                                    \
-      }                                                                                                      \
+      fill_terms_##target(p, h == 0 ? 1 : -1, bytes);                                                        \
       std::byte* const at = operands.bytes().data() + std::int64_t{h} * 128 * p.sets.count * p.plan.k_units; \
       t::build_operand(p.plan, p.sets, bytes, at);                                                           \
       operand[h] = at;                                                                                       \
@@ -120,21 +125,14 @@ std::vector<std::vector<std::int32_t>> sums_of_matrix_unit(host::matrix_unit uni
   test::aligned_bytes const c(std::int64_t{2} * scratch.products * 1024);
   scratch.b = b.bytes().data();
   scratch.c = reinterpret_cast<std::int32_t*>(c.bytes().data());
-  int const padded = host::padded_columns(p.plan), rows = static_cast<int>(problems.size());
+  int const rows = static_cast<int>(problems.size());
   std::vector<std::vector<std::int32_t>> sums(problems.size(),
                                               std::vector<std::int32_t>(test::size(p.plan.rows), 77));
   std::vector<std::int32_t*> out;
   for (int h = 0; h < rows; ++h) {
     out.push_back(sums[test::size(h)].data());
     auto* const bytes = reinterpret_cast<std::int8_t*>(terms.bytes().data());
-    for (int group = 0; group < p.plan.row_groups(); ++group) {
-      for (int i = 0; i < padded; i += 64) {
-        t::i32x16 v[4];
-        for (int j = 0; j < 64; ++j)
-          v[j / 16][j % 16] = problems[test::size(h)].values[test::size(group * padded + i + j)];
-        t::store_terms(v, bytes + group * 2 * padded + i, bytes + (group * 2 + 1) * padded + i);
-      }
-    }
+    fill_terms_avx512_vnni(problems[test::size(h)], 1, bytes);
     t::build_matrix_operand(p.plan, p.sets, bytes, h, operand.bytes().data());
   }
   side.widened = widened.bytes().data();
@@ -160,11 +158,10 @@ void check_matrix_sums(problem const& first, int rows) {
   std::vector<std::vector<std::int64_t>> expected;
   for (int h = 0; h < rows; ++h) {
     problems.push_back(first);
-    for (std::size_t i = 0; i < first.values.size(); ++i)
-      problems.back().values[i] = (static_cast<int>(i) + h) % (h + 1) == 0 ? first.values[i] : h;
-    for (int i = 0; i < static_cast<int>(first.values.size()); ++i)
-      if (i % host::padded_columns(first.plan) >= first.plan.columns)
-        problems.back().values[test::size(i)] = 0;
+    for (int i = 0; i < static_cast<int>(first.values.size()); ++i) {
+      bool const padding = i % host::padded_columns(first.plan) >= first.plan.columns;
+      if ((i + h) % (h + 1) != 0) problems.back().values[test::size(i)] = padding ? 0 : h;
+    }
     expected.push_back(expected_sums(problems.back(), Levels, 0, first.plan.k_units));
   }
   for (host::matrix_unit const unit : {host::matrix_unit::emulated, host::matrix_unit::amx}) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! @file Products of matrices of bytes in the AMX registers. Included once by targets.hpp.
+//! @file Products of matrices of bytes in the AMX registers. Included once by targets.hpp. In assembly:
+//! intrinsics are macros that want literals for registers, and need a target of their own.
 
 //! Shapes of the registers for A of `rows` rows: C in 0 to 3, A in 4 and 5, B in 6 and 7.
 inline void configure_amx(int rows) noexcept {
@@ -18,7 +19,6 @@ inline void configure_amx(int rows) noexcept {
 //! Gives the registers back, so that the operating system need not save them.
 inline void release_amx() noexcept { __asm__ volatile("tilerelease"); }
 
-// Intrinsics are macros that want literals for registers.
 template <int To>
 KVCRUMB_TARGET_INLINE void load_amx(std::byte const* block) noexcept {
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(block), "r"(std::int64_t{64}), "i"(To) : "memory");

@@ -38,13 +38,12 @@ KVCRUMB_TARGET_INLINE void build_matrix_operand(section_plan const& p, operand_s
 }
 
 //! The sums of a section, unit by unit: a unit is a pp and half of the g, and gives a C of each shift. Codes
-//! of the next units become blocks of B, these are multiplied, and sums of the units before are put in order;
-//! the processor does all three at once.
+//! of some units become blocks of B, these are multiplied, and sums of the units before are put in order.
 template <int Bits, bool Levels>
 struct matrix_section {
   static constexpr int shifts = 8 / Bits;
-  static constexpr int units = shifts >= 4 ? 1 : 4 / shifts;  //!< of a step
-  static constexpr int planes = Levels ? 2 : 1;               //!< of B: bytes of a level
+  static constexpr int units = matrix_scratch::step_tiles(shifts) / shifts;  //!< of a step
+  static constexpr int planes = Levels ? 2 : 1;                              //!< of B: bytes of a level
 
   section_plan const& p;
   operand_sets const& sets;
@@ -63,7 +62,7 @@ struct matrix_section {
     return scratch.b + static_cast<std::int64_t>(at) * matrix_batch::block_bytes;
   }
   std::int32_t* product(int step, int number) const noexcept {
-    return scratch.c + ((step & 1) * scratch.products + number) * 256;
+    return scratch.c + ((step & 1) * scratch.products + number) * matrix_batch::sums;
   }
   int end_of(int step) const noexcept {
     int const end = (step + 1) * units;
@@ -179,7 +178,7 @@ struct matrix_section {
   KVCRUMB_TARGET_INLINE __m512i total(std::int32_t const* c, int h) const noexcept {
     __m512i const high = _mm512_load_si512(c + 32 * h), low = _mm512_load_si512(c + 32 * h + 16);
     __m512i const sum = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
-    return Levels ? _mm512_add_epi32(sum, _mm512_load_si512(c + 256 + 32 * h)) : sum;
+    return Levels ? _mm512_add_epi32(sum, _mm512_load_si512(c + matrix_batch::sums + 32 * h)) : sum;
   }
   //! Single: of the elements of every set no two differ.
   template <bool Single>
@@ -210,7 +209,7 @@ struct matrix_section {
   }
 
   void run(next_lines next, background& other) const noexcept {
-    sets.single() ? run_steps<true>(next, other) : run_steps<false>(next, other);
+    sets.single ? run_steps<true>(next, other) : run_steps<false>(next, other);
   }
   template <bool Single>
   void run_steps(next_lines next, background& other) const noexcept {

@@ -11,6 +11,7 @@ struct section_product {
   static constexpr bool levels = Format::has_levels;
   static constexpr int bits = Format::bits;
   static constexpr std::int64_t param_bytes = sizeof(typename Format::param_type);
+  static constexpr bool may_use_matrix = has_matrix && bits > 1;
 
   section_side const* side = nullptr;
   prepare_memory const* memory = nullptr;
@@ -44,11 +45,10 @@ struct section_product {
 
   //! Fetches the section `next` meanwhile.
   void multiply(background& other, std::byte const* next) const noexcept {
-    std::int64_t const stored =
-        std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
     bool const matrix = by_matrix() && side->whole();  // fetches parameters with the codes
-    for (std::int64_t i = 0; i < stored && !matrix; i += 64)
-      ops::prefetch(next + side->plan.code_bytes + i);
+    std::int64_t const end = stored_bytes();
+    for (std::int64_t i = side->plan.code_bytes; i < end && !matrix; i += 64)
+      ops::prefetch(next + i);
     if (one_at_a_time && matrix) other.rest();
     if (side->whole()) {
       add_up(0, side->plan.k_units, next, other);
@@ -94,6 +94,11 @@ struct section_product {
     return {section + side->plan.code_bytes + group * owners * param_bytes,
             side->plan.groups * owners * param_bytes, side->multiple};
   }
+  //! Of codes and parameters.
+  std::int64_t stored_bytes() const noexcept {
+    return side->plan.code_bytes +
+           std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
+  }
   //! Whether 32 neighbouring rows have the same scale and constant: only the first of their four is used.
   bool equal_blocks() const noexcept { return side->plan.group % 32 == 0; }
   float unit() const noexcept { return levels && !side->exact ? 256.0f * side->levels.step : 1.0f; }
@@ -112,13 +117,11 @@ struct section_product {
                                 reinterpret_cast<float const*>(at->operands[h]),
                                 reinterpret_cast<float*>(at->sums[h]), k_begin, k_end, side->levels.level);
     } else if (by_matrix()) {
-      if constexpr (has_matrix && bits > 1) {
-        std::int64_t const stored =
-            std::int64_t{side->plan.groups} * side->plan.owners() * param_bytes * Format::planes;
+      if constexpr (may_use_matrix) {
         matrix_section<bits, levels>{side->plan,  side->sets,      side->unit, count,
                                      k_begin / 4, (k_end + 3) / 4, codes(),    at->matrix,
                                      at->sums,    &side->levels,   *scratch}
-            .run({next, next + side->plan.code_bytes + stored}, other);
+            .run({next, next + stored_bytes()}, other);
       }
     } else if (count == 2) {
       add_up_rows<2>(k_begin, k_end, next, other);
@@ -139,7 +142,7 @@ struct section_product {
                                  &side->levels, next, other);
   }
   //! Columns outside of k_begin and k_end then count as well, and must be 0 in the operand.
-  bool by_matrix() const noexcept { return has_matrix && side->unit != matrix_unit::none && count > 1; }
+  bool by_matrix() const noexcept { return may_use_matrix && side->unit != matrix_unit::none && count > 1; }
   //! Of the columns of one group.
   void multiply_group(int group) const noexcept {
     section_plan const& p = side->plan;
@@ -263,7 +266,7 @@ struct section_product {
   KVCRUMB_TARGET_INLINE void build_integers(int h) const noexcept {
     if (!by_matrix()) {
       build_operand(side->plan, side->sets, memory->terms[h], at->operands[h]);
-    } else if constexpr (has_matrix) {
+    } else if constexpr (may_use_matrix) {
       build_matrix_operand(side->plan, side->sets, memory->terms[h], h, at->matrix);
     }
   }

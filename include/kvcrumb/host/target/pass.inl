@@ -45,11 +45,13 @@ struct head_pass {
 
   void run(int head) const noexcept {
     if constexpr (has_matrix) {
-      if (keys.unit == matrix_unit::amx) configure_amx(2 * (rows < together() ? rows : together()));
-    }
-    visit_tiles(head);
-    if constexpr (has_matrix) {
-      if (keys.unit == matrix_unit::amx) release_amx();
+      int const most = rows < together() ? rows : together();
+      bool const amx = keys.unit == matrix_unit::amx && most > 1;  // one row is multiplied by vectors
+      if (amx) configure_amx(2 * most);
+      visit_tiles(head);
+      if (amx) release_amx();
+    } else {
+      visit_tiles(head);
     }
     if (!options.part.exact_rows) return;
     visit_rows(head, view.sinks.keys, view.sinks.values, view.sinks.count, nullptr, view.sinks.first);
