@@ -82,15 +82,17 @@ inline random_rows const& rows_for(problem const& p) {
   return *rows;
 }
 
-//! A cache that holds the first tokens of rows_for(p), starting at problem number `block` of them.
-template <class Scheme>
-kvcrumb::kv_cache<Scheme> filled_cache(Scheme const& scheme, problem const& p, std::int64_t block) {
+//! A cache that holds the first tokens of rows_for(p), starting at problem number `block` of them; `with` may
+//! be an encoder.
+template <class Scheme, class... With>
+kvcrumb::kv_cache<Scheme> filled_cache(Scheme const& scheme, problem const& p, std::int64_t block,
+                                       With&... with) {
   random_rows const& rows = rows_for(p);
   std::int64_t const begin = block * p.values() / 2;
   kvcrumb::kv_cache<Scheme> cache;
   require(kvcrumb::kv_cache<Scheme>::create(scheme, {p.kv_heads, {head_dim, 128}}, cache), "create");
   require(cache.prefill(kvcrumb::hnd_rows(rows.keys.data() + begin, p.tokens, head_dim),
-                        kvcrumb::hnd_rows(rows.values.data() + begin, p.tokens, head_dim), p.tokens),
+                        kvcrumb::hnd_rows(rows.values.data() + begin, p.tokens, head_dim), p.tokens, with...),
           "prefill");
   return cache;
 }

@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a small Llama-type model on text files and writes it as kvcrumb-lm (and Hugging Face) reads it.
 
-    python3 train.py --tiny --output tiny TEXT...            a few million parameters, minutes on two CPU cores
+    python3 train.py --tiny --output tiny TEXT...                 two million parameters, minutes on two CPU cores
+    python3 train.py --size 6m --minutes 90 --output m TEXT...    an hour and a half on two cores with AMX
     python3 train.py --size 60m --minutes 30 --output m TEXT...   for a GPU
 
 Needs PyTorch and the package `tokenizers`. The last --held-out characters of each file are not trained on; they are
 written to OUTPUT/heldout.txt. Every training sequence begins with the token <bos>, which is what lets a model that is
 trained for long grow an attention sink there.
 
-Writes config.json, tokenizer.json (byte-level BPE) and model.safetensors (fp16).
+Writes config.json, tokenizer.json (byte-level BPE), model.safetensors (fp16), training.json (loss and sinks while
+training) and checkpoint.pt, from which --resume goes on.
 """
 import argparse
 import json
-import math
 import pathlib
 import struct
 import time
@@ -24,6 +25,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 SIZES = {  # hidden, layers, query heads, kv heads, head dimension, intermediate, vocabulary, context, batch
     "tiny": (192, 4, 4, 2, 64, 512, 2048, 256, 16),
+    "6m": (256, 8, 4, 2, 64, 512, 4096, 1024, 4),
     "30m": (512, 8, 8, 4, 64, 1408, 8192, 1024, 64),
     "60m": (640, 12, 10, 5, 64, 1792, 8192, 2048, 48),
     "100m": (768, 14, 12, 4, 64, 2048, 16384, 2048, 32),
@@ -39,8 +41,11 @@ def arguments():
     p.add_argument("--output", required=True, type=pathlib.Path)
     p.add_argument("--size", choices=SIZES, default="60m")
     p.add_argument("--tiny", action="store_true", help="--size tiny")
-    p.add_argument("--minutes", type=float, default=5.0, help="of training; the learning rate follows this clock")
+    p.add_argument("--minutes", type=float, default=5.0, help="of training; the learning rate follows this clock: the wall's with "
+                   "a GPU, without one the processor's, which stands still while the program is stopped")
     p.add_argument("--rate", type=float, default=1e-3, help="largest learning rate")
+    p.add_argument("--decay", type=float, default=0.3, help="share of the time, at the end, in which the rate falls to 0")
+    p.add_argument("--resume", action="store_true", help="go on from OUTPUT/checkpoint.pt, for --minutes more")
     p.add_argument("--held-out", type=int, default=50000, help="characters at the end of each file")
     p.add_argument("--qk-norm", action="store_true", help="a Qwen3 model: norms of queries and keys")
     p.add_argument("--bias", action="store_true", help="a Qwen2 model: biases of queries, keys and values")
@@ -100,13 +105,17 @@ class Layer(torch.nn.Module):
             "down_proj": linear(inner, hidden, False),
         })  # fmt: skip
 
-    def forward(self, x, cosine, sine):
-        a, m, (batch, tokens, _) = self.self_attn, self.mlp, x.shape
-        h = self.input_layernorm(x)
+    def rows(self, x, cosine, sine):
+        """Queries, keys and values as they enter attention, [batch][head][token][dim]."""
+        a, h, (batch, tokens, _) = self.self_attn, self.input_layernorm(x), x.shape
         q, k, v = (a[n](h).view(batch, tokens, -1, self.dim).transpose(1, 2) for n in ("q_proj", "k_proj", "v_proj"))
         if "q_norm" in a:
             q, k = a["q_norm"](q), a["k_norm"](k)
-        q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
+        return rotate(q, cosine, sine), rotate(k, cosine, sine), v
+
+    def forward(self, x, cosine, sine):
+        a, m, (batch, tokens, _) = self.self_attn, self.mlp, x.shape
+        q, k, v = self.rows(x, cosine, sine)
         repeat = self.heads // self.kv_heads
         o = F.scaled_dot_product_attention(q, k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1), is_causal=True)
         x = x + a["o_proj"](o.transpose(1, 2).reshape(batch, tokens, -1))
@@ -138,6 +147,23 @@ class Model(torch.nn.Module):
             x = layer(x, cosine, sine)
         return F.linear(self.norm(x), self.embed_tokens.weight)  # tied
 
+    @torch.no_grad()
+    def sinks(self, tokens):
+        """Per layer: attention that queries 64, ... pay to token 0 (mean), L1 norms of its key and value over the median
+        token's (smallest of the heads), largest |activation| of token 0 over the median token's."""
+        x, n, result = self.embed_tokens(tokens), tokens.shape[1], []
+        cosine, sine = self.cosine[:n], self.sine[:n]
+        for layer in self.layers:
+            q, k, v = layer.rows(x, cosine, sine)
+            scores = q @ k.repeat_interleave(layer.heads // layer.kv_heads, 1).transpose(-1, -2) * layer.dim**-0.5
+            later = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+            paid = scores.masked_fill(later, -torch.inf).softmax(-1)[:, :, 64:, 0].mean()
+            norms = [(r.abs().sum(-1)[:, :, 0] / r.abs().sum(-1).median(-1).values).min() for r in (k, v)]
+            peak = x.abs().amax(-1)
+            result.append([round(float(f), 3) for f in (paid, *norms, (peak[:, 0] / peak.median(-1).values).mean())])
+            x = layer(x, cosine, sine)
+        return result
+
 
 def write(folder, config, tokenizer, model, held_out):
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,15 +181,24 @@ def write(folder, config, tokenizer, model, held_out):
         file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
+def corpus(a, vocabulary):
+    """The tokenizer, the tokens of all texts, and the text that was held out."""
+    texts = [t.read_text(encoding="utf-8") for t in a.texts]
+    held_out = "".join(t[max(0, len(t) - a.held_out) :] for t in texts)
+    texts = [t[: max(0, len(t) - a.held_out)] for t in texts]
+    if a.resume:
+        tokenizer = Tokenizer.from_file(str(a.output / "tokenizer.json"))
+    else:
+        tokenizer = train_tokenizer(texts[:: max(1, sum(map(len, texts)) // 20_000_000)], vocabulary)
+    parts = [torch.tensor(tokenizer.encode(t).ids, dtype=torch.int16) for t in texts]  # a vocabulary of at most 32,768
+    return tokenizer, torch.cat(parts), held_out
+
+
 def main():
     a = arguments()
     torch.manual_seed(a.seed)
     hidden, layers, heads, kv_heads, dim, inner, vocabulary, context, batch = SIZES[a.size]
-    texts = [t.read_text(encoding="utf-8") for t in a.texts]
-    held_out = "".join(t[-a.held_out :] for t in texts)
-    texts = [t[: -a.held_out] for t in texts]
-    tokenizer = train_tokenizer(texts, vocabulary)
-    tokens = torch.tensor([i for t in texts for i in tokenizer.encode(t).ids])
+    tokenizer, tokens, held_out = corpus(a, vocabulary)
     if len(tokens) <= context:
         raise SystemExit(f"{len(tokens)} tokens are too few for sequences of {context}")
     config = {
@@ -177,19 +212,37 @@ def main():
     decayed = [p for p in model.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.95))
-    run = torch.compile(model) if device == "cuda" else model
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.95),
+        fused=True)  # fmt: skip
+    step, curve = 0, []
+    if a.resume:
+        state = torch.load(a.output / "checkpoint.pt", map_location=device)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, curve = state["step"], state["curve"]
+        torch.manual_seed(a.seed + step)
+    run = torch.compile(model) if a.size != "tiny" else model
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.1f} M parameters, {len(tokens)} tokens, {device}", flush=True)
-    start, step, shown = time.monotonic(), 0, 0.0
-    while (share := (time.monotonic() - start) / (60 * a.minutes)) < 1:
-        rate = a.rate * min(1, share / 0.02) * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+    write(a.output, config, tokenizer, model, held_out)
+    clock = time.monotonic if device == "cuda" else lambda: time.process_time() / torch.get_num_threads()
+    probe = torch.cat([torch.zeros(1), tokens[: context - 1]]).long()[None].to(device)
+    start, shown, saved, mean = clock(), 0.0, clock(), None
+
+    def save():
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "curve": curve},
+                   a.output / "checkpoint.pt")  # fmt: skip
+        (a.output / "training.json").write_text(json.dumps(
+            {"parameters": parameters, "tokens_a_step": batch * context, "columns": ["step", "loss", "sinks"], "curve": curve}))
+
+    while (share := (clock() - start) / (60 * a.minutes)) < 1:
+        warm = 1 if a.resume else min(1, share / 0.02)
         for group in optimizer.param_groups:
-            group["lr"] = max(rate, 1e-6)
+            group["lr"] = max(a.rate * warm * min(1, (1 - share) / a.decay), 1e-6)
         begin = torch.randint(len(tokens) - context + 1, (batch,)).tolist()
-        rows = torch.stack([tokens[b : b + context] for b in begin]).to(device)
+        rows = torch.stack([tokens[b : b + context] for b in begin]).long().to(device)
         first = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], 1)  # <bos> and the sequence
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(device, torch.bfloat16, enabled=a.size != "tiny"):
             logits = run(first)
         loss = F.cross_entropy(logits.float().flatten(0, 1), rows.flatten())
         optimizer.zero_grad(set_to_none=True)
@@ -197,9 +250,17 @@ def main():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            print(f"{100 * share:3.0f} %  step {step}  loss {loss.item():.3f}", flush=True)
+        mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
+        if step % 250 == 0:
+            curve.append([step, round(mean, 4), model.sinks(probe)])
+        if clock() - shown > 20:
+            shown = clock()
+            paid = " ".join(f"{s[0]:.2f}/{s[1]:.2f}" for s in curve[-1][2]) if curve else ""
+            print(f"{100 * share:3.0f} %  step {step}  loss {mean:.3f}  token 0: attention / key norm {paid}", flush=True)
+        if clock() - saved > 300:
+            saved = clock()
+            save()
+    save()
     write(a.output, config, tokenizer, model, held_out)
     print(f"{step} steps of {batch * context} tokens; the model is in {a.output}")
 

@@ -6,4 +6,5 @@
 #include "kvcrumb/host/attend.hpp"
 #include "kvcrumb/host/encode.hpp"
 #include "kvcrumb/host/encode_scores.hpp"
+#include "kvcrumb/host/vector_encoder.hpp"
 #include "kvcrumb/host/work_split.hpp"

@@ -58,26 +58,31 @@ class kv_cache {
   }
 
   //! Appends `count` tokens: keys and values [kv_heads][count][head_dim] through strided views. Values must
-  //! be finite and, after rounding to Row, in its range. The tracer sees what is encoded during this call.
-  template <row_element K, row_element V, class Tracer = null_tracer>
-  status append(rows_view<K> keys, rows_view<V> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
+  //! be finite and, after rounding to Row, in its range. `with` is a tracer, which sees what is encoded
+  //! during this call, or a row_encoder, which does the work: host::vector_encoder has vector instructions.
+  template <row_element K, row_element V, class With = null_tracer>
+  status append(rows_view<K> keys, rows_view<V> values, std::int64_t count, With&& with = With{}) {
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
-    push(keys, values, count, tracer);
+    auto&& encoder = detail::encoder_with(with);
+    if (status const s = encoder.template prepare<Row>(scheme_, config()); s != status::ok) return s;
+    push(keys, values, count, encoder);
     return status::ok;
   }
 
   //! The first tokens of an empty cache. With a token pool, the outliers are the smallest scores of all
   //! tokens that will be encoded; the auxiliary pool stays empty. Otherwise the same as append.
-  template <row_element K, row_element V, class Tracer = null_tracer>
-  status prefill(rows_view<K> keys, rows_view<V> values, std::int64_t count, Tracer&& tracer = Tracer{}) {
+  template <row_element K, row_element V, class With = null_tracer>
+  status prefill(rows_view<K> keys, rows_view<V> values, std::int64_t count, With&& with = With{}) {
     if (size() != 0) return status::not_empty;
     if (status const s = check_input(keys, values, count); s != status::ok) return s;
+    auto&& encoder = detail::encoder_with(with);
+    if (status const s = encoder.template prepare<Row>(scheme_, config()); s != status::ok) return s;
     if constexpr (Scheme::isolation_type::how == selection::smallest) {
       std::int64_t const capacity = scheme_.isolate.sink_tokens(),
                          sinks = capacity < count ? capacity : count;
-      outliers_.preselect(scheme_.isolate, keys, sinks, scheme_.flush.to_encode(count - sinks));
+      outliers_.preselect(scheme_.isolate, keys, sinks, scheme_.flush.to_encode(count - sinks), encoder);
     }
-    push(keys, values, count, tracer);
+    push(keys, values, count, encoder);
     outliers_.preselected.clear();
     return status::ok;
   }
@@ -117,18 +122,19 @@ class kv_cache {
     if (status const s = check_input(keys, values, 1); s != status::ok) return s;
     std::int64_t const slot = position - sinks_.count;
     if (slot < 0) {
-      sinks_.put(position, keys, values, 0);
+      sinks_.put(position, keys, values, 0, 1);
     } else if (slot >= tiles_.slots) {
-      tail_.put(slot - tiles_.slots, keys, values, 0);
+      tail_.put(slot - tiles_.slots, keys, values, 0, 1);
     } else {
       for (int head = 0; head < config().kv_heads; ++head) {
         if (outliers_.holds(head, position)) return status::not_in_tail;
       }
       detail::row_store<Row> row;
       row.reset(config().kv_heads, config().shape.head_dim);
-      row.push(keys, values, 0);
-      null_tracer t;
-      tiles_.encode(scheme_, slot, row, 0, {}, position, t);
+      row.push(keys, values, 0, 1);
+      null_tracer none;
+      scheme_encoder<null_tracer> encoder(none);
+      tiles_.encode(scheme_, slot, row, 0, 1, {}, position, encoder);
     }
     return status::ok;
   }
@@ -234,29 +240,54 @@ class kv_cache {
     return detail::check_row_values<Row>(values, heads, count, width);
   }
 
-  template <class K, class V, class Tracer>
-  void push(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count, Tracer& tracer) {
+  template <class K, class V, class Encoder>
+  void push(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count, Encoder& encoder) {
     window const w = scheme_.flush;
-    for (std::int64_t i = 0; i < count; ++i) {
-      bool const sink = tiles_.slots == 0 && tail_.count == 0 && sinks_.count < scheme_.isolate.sink_tokens();
-      (sink ? sinks_ : tail_).push(keys, values, i);
-      if (w.block == 0 || tail_.count < static_cast<std::int64_t>(w.recent) + w.block) continue;
-      for (int done = 0; done < w.block; done += Scheme::append_tokens)
-        encode_group(done, tracer);
-      tail_.drop_front(w.block);
-      tiles_.slots += w.block;
+    std::int64_t const tile = config().shape.tile_tokens;
+    // How many tokens are encoded together, all blocks: one block, or what a tile holds of them.
+    std::int64_t const batch =
+        Encoder::whole_tiles && w.block > 0 && w.block < tile ? tile / w.block * w.block : w.block;
+    for (std::int64_t i = 0, n = 0; i < count; i += n) {
+      n = count - i;
+      std::int64_t const sinks = scheme_.isolate.sink_tokens() - sinks_.count;
+      if (tiles_.slots == 0 && tail_.count == 0 && sinks > 0) {
+        n = n < sinks ? n : sinks;
+        sinks_.push(keys, values, i, n);
+        continue;
+      }
+      std::int64_t const room = w.recent + batch - tail_.count;
+      if (w.block > 0 && n > room) n = room;
+      tail_.push(keys, values, i, n);
+      if (w.block > 0 && tail_.count >= w.recent + w.block)
+        encode_front((tail_.count - w.recent) / w.block * w.block, encoder);
     }
   }
 
-  //! Encodes append_tokens rows of the tail, beginning at row `begin` of it.
-  template <class Tracer>
-  void encode_group(int begin, Tracer& tracer) {
-    constexpr int n = Scheme::append_tokens;
+  //! Encodes the first `count` rows of the tail, a multiple of append_tokens, and drops them.
+  template <class Encoder>
+  void encode_front(std::int64_t count, Encoder& encoder) {
+    std::int64_t const tile = config().shape.tile_tokens;
+    tiles_.reserve(tiles_.slots + count);
+    for (std::int64_t begin = 0, n = 0; begin < count; begin += n) {
+      std::int64_t const slot = tiles_.slots + begin, rest = tile - slot % tile;
+      n = !Encoder::whole_tiles ? Scheme::append_tokens : count - begin < rest ? count - begin : rest;
+      encode_rows(begin, static_cast<int>(n), encoder);
+    }
+    tail_.drop_front(count);
+    tiles_.slots += count;
+  }
+
+  //! Encodes n rows of the tail, beginning at row `begin` of it, into slots of one tile.
+  template <class Encoder>
+  void encode_rows(std::int64_t begin, int n, Encoder& encoder) {
+    constexpr int unit = Scheme::append_tokens;
     std::int64_t const slot = tiles_.slots + begin, position = sinks_.count + slot;
-    tiles_.reserve(slot + n);
     std::vector<std::uint8_t> isolated(static_cast<std::size_t>(config().kv_heads * n), 0);
-    outliers_.choose(scheme_.isolate, {position, begin, n, isolated.data()}, tail_);
-    tiles_.encode(scheme_, slot, tail_, begin, isolated, position, tracer);
+    for (int i = 0; i < n; i += unit) {
+      outliers_.choose(scheme_.isolate, {position + i, begin + i, unit, isolated.data() + i, n}, tail_,
+                       encoder);
+    }
+    tiles_.encode(scheme_, slot, tail_, begin, n, isolated, position, encoder);
   }
 
   Scheme scheme_{};

@@ -14,12 +14,13 @@
 namespace kvcrumb::inline v0::detail {
 
 //! One group about to be encoded: rows [begin, begin + count) of the tail, the sequence position of the
-//! first, and the flags [heads][count] to fill.
+//! first, and the flags to fill, isolated[head * stride + i].
 struct group_in_hand {
   std::int64_t position;
-  int begin;
+  std::int64_t begin;
   int count;
   std::uint8_t* isolated;
+  int stride;
 };
 
 //! Pool and auxiliary pool of every kv head, the external list, and the marks of a one-shot selection.
@@ -51,16 +52,24 @@ struct outlier_tokens {
   }
 
   //! Decides which tokens of the group are isolated, sets their flags and moves their rows into the pool.
-  void choose(Isolation const& isolate, group_in_hand const& g, row_store<Row> const& tail) {
+  template <class Encoder>
+  void choose(Isolation const& isolate, group_in_hand const& g, row_store<Row> const& tail,
+              Encoder& encoder) {
     if constexpr (Isolation::how == selection::listed) {
       for (int i = 0; i < g.count; ++i) {
         if (!std::binary_search(listed.begin(), listed.end(), g.position + i)) continue;
         take_in(0, pool.heads, {0.0f, g.position + i}, g, tail);
       }
     } else if constexpr (Isolation::how == selection::smallest) {
-      if (pool.capacity == 0) return;
+      if (pool.capacity == 0 || (!preselected.empty() && !has_preselected(g))) return;
+      rows_view<Row const> const keys = tail.view(0).keys;
+      std::vector<float> const all =
+          scores(isolate, rows_view<Row const>{keys.row(0, g.begin), keys.stride_head, keys.stride_token},
+                 g.count, encoder);
       for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
-        std::vector<scored_token> order = scores(isolate, tail, g, head);
+        std::vector<scored_token> order;
+        for (int i = 0; i < g.count; ++i)
+          order.push_back({joint_score(isolate, head, all, g.count, i), g.position + i});
         if (preselected.empty()) {
           compete(head, end_of(isolate, head), order, g, tail);
           continue;
@@ -74,23 +83,18 @@ struct outlier_tokens {
 
   //! One-shot selection: marks the smallest scores among `count` tokens of a prompt, the first at position
   //! `first`.
-  template <class T>
-  void preselect(Isolation const& isolate, rows_view<T> const& keys, std::int64_t first, std::int64_t count) {
+  template <class T, class Encoder>
+  void preselect(Isolation const& isolate, rows_view<T> const& keys, std::int64_t first, std::int64_t count,
+                 Encoder& encoder) {
     if (count <= 0 || pool.capacity == 0) return;
     preselected.assign(static_cast<std::size_t>(pool.heads * count), 0);
     preselected_first = first;
-    std::vector<float> row(static_cast<std::size_t>(pool.head_dim));
+    std::vector<float> const all = scores(
+        isolate, rows_view<T const>{keys.row(0, first), keys.stride_head, keys.stride_token}, count, encoder);
     std::vector<scored_token> tokens(static_cast<std::size_t>(count));
     for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        float const score = joint_score(isolate, head, [&](int h) {
-          T* source = keys.row(h, first + i);
-          for (std::size_t d = 0; d < row.size(); ++d)
-            row[d] = to_float(convert<Row>(source[d]));
-          return row.data();
-        });
-        tokens[static_cast<std::size_t>(i)] = {score, first + i};
-      }
+      for (std::int64_t i = 0; i < count; ++i)
+        tokens[static_cast<std::size_t>(i)] = {joint_score(isolate, head, all, count, i), first + i};
       select_smallest(tokens.data(), count, pool.capacity, preselected.data() + head * count);
     }
   }
@@ -120,27 +124,35 @@ struct outlier_tokens {
     return isolate.scope() == pool_scope::per_layer ? pool.heads : head + 1;
   }
 
-  //! Score of one token, summed over the heads that decide together with `head`; key_of(h) gives its key as
-  //! floats.
-  template <class KeyOf>
-  float joint_score(Isolation const& isolate, int head, KeyOf key_of) const {
+  //! Score of token i of `count`, summed over the heads that decide together with `head`.
+  float joint_score(Isolation const& isolate, int head, std::vector<float> const& all, std::int64_t count,
+                    std::int64_t i) const {
     return tree_fold(
-        end_of(isolate, head) - head, [&](int h) { return isolate.score(key_of(head + h), pool.head_dim); },
+        end_of(isolate, head) - head,
+        [&](int h) { return all[static_cast<std::size_t>((head + h) * count + i)]; },
         [](float a, float b) { return add_rn(a, b); });
   }
 
-  //! Scores of the tokens of a group.
-  std::vector<scored_token> scores(Isolation const& isolate, row_store<Row> const& tail,
-                                   group_in_hand const& g, int head) const {
-    std::vector<float> key(static_cast<std::size_t>(pool.head_dim));
-    std::vector<scored_token> all;
-    for (int i = 0; i < g.count; ++i) {
-      float const score = joint_score(isolate, head, [&](int h) {
-        for (std::size_t d = 0; d < key.size(); ++d)
-          key[d] = to_float(tail.key(h, g.begin + i)[d]);
-        return key.data();
-      });
-      all.push_back({score, g.position + i});
+  //! Scores [heads][count] of keys rounded to Row.
+  template <class T, class Encoder>
+  std::vector<float> scores(Isolation const& isolate, rows_view<T const> const& keys, std::int64_t count,
+                            Encoder& encoder) const {
+    std::vector<float> all(static_cast<std::size_t>(pool.heads * count));
+    if constexpr (std::is_same_v<std::remove_const_t<T>, Row>) {
+      encoder.score(isolate, keys, pool.heads, count, pool.head_dim, all.data());
+    } else {
+      constexpr std::int64_t at_once = 64;
+      std::vector<Row> rounded(static_cast<std::size_t>(at_once * pool.head_dim));
+      for (int head = 0; head < pool.heads; ++head) {
+        for (std::int64_t i = 0; i < count; i += at_once) {
+          std::int64_t const n = count - i < at_once ? count - i : at_once;
+          for (std::int64_t j = 0; j < n * pool.head_dim; ++j)
+            rounded[static_cast<std::size_t>(j)] =
+                convert<Row>(keys.row(head, i + j / pool.head_dim)[j % pool.head_dim]);
+          encoder.score(isolate, rows_view<Row const>{rounded.data(), 0, pool.head_dim}, 1, n, pool.head_dim,
+                        all.data() + head * count + i);
+        }
+      }
     }
     return all;
   }
@@ -167,8 +179,17 @@ struct outlier_tokens {
     int const i = static_cast<int>(token.position - g.position);
     for (int h = head; h < end; ++h) {
       pool.add(h, token, tail, g.begin + i);
-      g.isolated[static_cast<std::int64_t>(h) * g.count + i] = 1;
+      g.isolated[static_cast<std::int64_t>(h) * g.stride + i] = 1;
     }
+  }
+
+  bool has_preselected(group_in_hand const& g) const noexcept {
+    for (int head = 0; head < pool.heads; ++head) {
+      for (int i = 0; i < g.count; ++i) {
+        if (is_preselected(head, g.position + i)) return true;
+      }
+    }
+    return false;
   }
 
   bool is_preselected(int head, std::int64_t position) const noexcept {

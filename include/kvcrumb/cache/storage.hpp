@@ -28,16 +28,23 @@ struct aligned_allocator {
 
 using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
 
-//! Ok if every value is finite and, rounded to Row, at most max_row_magnitude. Cost: one pass.
+//! Ok if every value is finite and, rounded to Row, at most max_row_magnitude. Cost: one pass; the loop over
+//! a row is a maximum of integers, which vectorizes.
 template <storage_float Row, row_element T>
 status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count, int head_dim) noexcept {
+  using type = std::remove_const_t<T>;
+  using bits = typename float_format<type>::bits_type;
   for (int head = 0; head < heads; ++head) {
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = rows.row(head, i);
+      bits largest = 0;  // a pattern without the sign grows with the magnitude; infinities and NaN are beyond
       for (int d = 0; d < head_dim; ++d) {
-        if (!is_finite(row[d])) return status::not_finite;
-        if (absolute(to_float(convert<Row>(row[d]))) > max_row_magnitude) return status::out_of_range;
+        bits const m = static_cast<bits>(stored_bits(row[d]) & (float_format<type>::sign_bit - 1u));
+        largest = m > largest ? m : largest;
       }
+      type const value = stored_from_bits<type>(largest);
+      if (!is_finite(value)) return status::not_finite;
+      if (to_float(convert<Row>(value)) > max_row_magnitude) return status::out_of_range;
     }
   }
   return status::ok;
@@ -82,24 +89,28 @@ struct row_store {
     }
     *this = static_cast<row_store&&>(larger);
   }
-  //! Appends token i of strided input rows, rounded to Row.
+  //! Appends tokens [i, i + n) of strided input rows, rounded to Row.
   template <class K, class V>
-  void push(rows_view<K> const& k, rows_view<V> const& v, std::int64_t i) {
-    reserve(count + 1);
-    ++count;
-    put(count - 1, k, v, i);
+  void push(rows_view<K> const& k, rows_view<V> const& v, std::int64_t i, std::int64_t n) {
+    reserve(count + n);
+    count += n;
+    put(count - n, k, v, i, n);
   }
-  //! Overwrites row `at` by token i of strided input rows, rounded to Row.
+  //! Overwrites rows [at, at + n) by tokens [i, i + n) of strided input rows, rounded to Row.
   template <class K, class V>
-  void put(std::int64_t at, rows_view<K> const& k, rows_view<V> const& v, std::int64_t i) noexcept {
+  void put(std::int64_t at, rows_view<K> const& k, rows_view<V> const& v, std::int64_t i,
+           std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {
-      K const* from_key = k.row(h, i);
-      V const* from_value = v.row(h, i);
-      for (int d = 0; d < head_dim; ++d) {
-        key(h, at)[d] = convert<Row>(from_key[d]);
-        value(h, at)[d] = convert<Row>(from_value[d]);
+      for (std::int64_t j = 0; j < n; ++j) {
+        copy_row(k.row(h, i + j), key(h, at + j));
+        copy_row(v.row(h, i + j), value(h, at + j));
       }
     }
+  }
+  template <class From>
+  void copy_row(From const* from, Row* to) const noexcept {
+    for (int d = 0; d < head_dim; ++d)
+      to[d] = convert<Row>(from[d]);
   }
   void drop_front(std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvcrumb/cache/config.hpp"
+#include "kvcrumb/cache/row_encoder.hpp"
 #include "kvcrumb/cache/storage.hpp"
 
 namespace kvcrumb::inline v0::detail {
@@ -45,20 +46,14 @@ struct tile_store {
     if (size > bytes.size()) bytes.resize(size, std::byte{0});
   }
 
-  //! Encodes rows [begin, begin + append_tokens) of a store into slots that begin at `slot`; marks valid
-  //! those that are not isolated ([head][row], empty: none). `position` is the first row's, for the tracer.
-  template <storage_float Row, class Tracer>
-  void encode(Scheme const& scheme, std::int64_t slot, row_store<Row> const& rows, int begin,
-              std::span<std::uint8_t const> isolated, std::int64_t position, Tracer& tracer) {
-    constexpr int n = Scheme::append_tokens;
-    int const heads = config.kv_heads, width = config.shape.head_dim;
+  //! Encodes rows [begin, begin + n) of a store into slots of one tile that begin at `slot`; marks valid
+  //! those that are not isolated ([head][n], empty: none). `position` is the first row's, for the tracer.
+  template <storage_float Row, class Encoder>
+  void encode(Scheme const& scheme, std::int64_t slot, row_store<Row> const& rows, std::int64_t begin, int n,
+              std::span<std::uint8_t const> isolated, std::int64_t position, Encoder& encoder) {
+    int const heads = config.kv_heads;
     std::int64_t const tile = slot / config.shape.tile_tokens;
     int const at = static_cast<int>(slot % config.shape.tile_tokens);
-    std::vector<float> k(static_cast<std::size_t>(heads * n) * static_cast<std::size_t>(width)), v(k.size());
-    for (int i = 0; i < heads * n; ++i) {
-      std::int64_t const row = static_cast<std::int64_t>(i) * width;
-      rows.read(i / n, begin + i % n, k.data() + row, v.data() + row);
-    }
     std::vector<std::byte*> keys, values;
     for (int head = 0; head < heads; ++head) {
       std::byte* b = blob(tile, head);
@@ -70,10 +65,15 @@ struct tile_store {
       }
     }
     std::uint8_t const* out = isolated.empty() ? nullptr : isolated.data();
-    encode_request const of_keys{k.data(), out, keys.data(), heads, n, at, position};
-    encode_request const of_values{v.data(), out, values.data(), heads, n, at, position};
-    scheme.key.encode(side::key, config.shape, of_keys, tracer);
-    scheme.value.encode(side::value, config.shape, of_values, tracer);
+    exact_rows<Row> const all = rows.view(0);
+    auto const from = [begin](rows_view<Row const> v) {
+      return rows_view<Row const>{v.row(0, begin), v.stride_head, v.stride_token};
+    };
+    rows_to_encode<Row> request{from(all.keys), out, keys.data(), heads, n, at, position};
+    encoder.encode(scheme.key, side::key, config.shape, request);
+    request.rows = from(all.values);
+    request.sections = values.data();
+    encoder.encode(scheme.value, side::value, config.shape, request);
   }
 
   //! One slot as floats in the original basis.

@@ -29,6 +29,15 @@ struct encode_ops : plain_encode_ops {
   static KVCRUMB_TARGET_INLINE f32x16 widen(u16x16 const& h) noexcept {
     return _mm512_cvtph_ps(reinterpret_cast<__m256i>(h));
   }
+  static KVCRUMB_TARGET_INLINE i32x16 sign_extended(u16x16 const& h) noexcept {
+    return reinterpret_cast<i32x16>(_mm512_cvtepi16_epi32(reinterpret_cast<__m256i>(h)));
+  }
+  static KVCRUMB_TARGET_INLINE i32x16 zero_extended(u16x16 const& h) noexcept {
+    return reinterpret_cast<i32x16>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(h)));
+  }
+  static KVCRUMB_TARGET_INLINE u16x16 low_halves(i32x16 const& v) noexcept {
+    return reinterpret_cast<u16x16>(_mm512_cvtepi32_epi16(raw(v)));
+  }
   static KVCRUMB_TARGET_INLINE i32x16 above(i32x16 const& a, i32x16 const& b) noexcept {
     return reinterpret_cast<i32x16>(_mm512_movm_epi32(_mm512_cmpgt_epi32_mask(raw(a), raw(b))));
   }
@@ -56,6 +65,12 @@ struct encode_ops : plain_encode_ops {
     // x ^ (sign & 0x7FFF) in one instruction
     return reinterpret_cast<i16x32>(
         _mm512_ternarylogic_epi32(raw(v), _mm512_srai_epi16(raw(v), 15), _mm512_set1_epi16(0x7FFF), 0x78));
+  }
+  //! The same, for loops of minima and maxima: those have the port of shifts for themselves.
+  static KVCRUMB_TARGET_INLINE i16x32 key_beside_extremes(i16x32 const& v) noexcept {
+    __mmask32 const negative = _mm512_test_epi16_mask(raw(v), _mm512_set1_epi16(-0x8000));
+    return reinterpret_cast<i16x32>(
+        _mm512_mask_sub_epi16(raw(v), negative, _mm512_set1_epi16(0x7FFF), raw(v)));
   }
   static KVCRUMB_TARGET_INLINE i32x16 key(i32x16 const& v) noexcept {
     return reinterpret_cast<i32x16>(_mm512_ternarylogic_epi32(raw(v), _mm512_srai_epi32(raw(v), 31),

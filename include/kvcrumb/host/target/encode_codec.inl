@@ -81,12 +81,12 @@ struct stored16<float16> {
     f32x16 const r = half_step(x);
     i32x16 const low = above(key_of(x), key_of(r)) &
                        above(i32x16{} + 0x477FE000, bits_of(r));  // below x, and not the largest number
-    i32x16 const h = __builtin_convertvector(encode_ops::half_of(r), i32x16);
+    i32x16 const h = encode_ops::zero_extended(encode_ops::half_of(r));
     i32x16 const next = h + (low & (1 - (h >> 15) * 2));  // away from zero or towards it
-    return encode_ops::widen(__builtin_convertvector(next, u16x16));
+    return encode_ops::widen(encode_ops::low_halves(next));
   }
   static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept {
-    return __builtin_convertvector(encode_ops::half_of(x), i32x16);
+    return encode_ops::zero_extended(encode_ops::half_of(x));
   }
 };
 template <class Param>

@@ -18,12 +18,17 @@ KVCRUMB_TARGET_INLINE void put_line(std::byte* at, unsigned const (&mask)[2], in
   std::memcpy(at, &v, sizeof v);
 }
 
-//! Keys: rows of operands are tokens. Rows [0, count) of the source go to slots from `slot` on.
+//! Keys: rows of operands are tokens. Rows [0, count) of the source go to slots from `slot` on. `next` is
+//! fetched meanwhile.
 template <class Source>
-void pack_keys(encode_plan const& plan, int slot, int count, std::byte* codes,
-               Source const& source) noexcept {
+void pack_keys(encode_plan const& plan, int slot, int count, std::byte* codes, Source const& source,
+               next_rows& next) noexcept {
   int const fields = plan.p_fields, bits = plan.bits, chunks = plan.width() / 32, p_units = plan.p_units;
   unsigned const field = (1u << bits) - 1u;
+  int const fetched = next.left / (p_units * 8 * chunks) + 1;  // to fetch at each step
+  u16x32 weights[16];                                          // of fields
+  for (int f = 0; f < fields; ++f)
+    weights[f] = u16x32{} + static_cast<std::uint16_t>(1u << (bits * f));
   std::int64_t offset[16];  // of blocks of 16 channels
   int shift[16];
   for (int k = 0; k < 2 * chunks; ++k) {
@@ -47,13 +52,13 @@ void pack_keys(encode_plan const& plan, int slot, int count, std::byte* codes,
       if ((mask[0] | mask[1]) == 0) continue;
       std::byte* const lines = codes + std::int64_t{pp} * 512 + g * 64;
       for (int m = 0; m < chunks; ++m) {
+        next.step(fetched);
         u16x32 sum[2] = {};
         KVCRUMB_TARGET_UNROLL
         for (int r = 0; r < 2; ++r) {
           int i = row[r];
-          u16x32 weight = u16x32{} + static_cast<std::uint16_t>(1u << (bits * first[r]));
-          for (int f = first[r]; f < end[r]; ++f, i += 16, weight <<= static_cast<std::uint16_t>(bits))
-            sum[r] = source.at(i).add(sum[r], m, weight);
+          for (int f = first[r]; f < end[r]; ++f, i += 16)
+            sum[r] = source.at(i).add(sum[r], m, weights[f]);
         }
         put_line(lines + offset[2 * m], mask, shift[2 * m], encode_ops::template line<0>(sum[0], sum[1]));
         put_line(lines + offset[2 * m + 1], mask, shift[2 * m + 1],
@@ -65,11 +70,12 @@ void pack_keys(encode_plan const& plan, int slot, int count, std::byte* codes,
 
 //! Values: columns of operands are tokens.
 template <class Source>
-void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes,
-                 Source const& source) noexcept {
+void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes, Source const& source,
+                 next_rows& next) noexcept {
   int const fields = plan.p_fields, bits = plan.bits, p_units = plan.p_units;
   unsigned const all = static_cast<unsigned>((std::uint64_t{1} << (bits * fields)) - 1u);
-  u16x32 factors[8];  // of two neighbouring fields
+  int const fetched = next.left / ((count + 1) / 2 * p_units) + 1;  // to fetch at each step
+  u16x32 factors[8];                                                // of two neighbouring fields
   for (int f = 0; f < fields; f += 2) {
     u16x16 const factor[2] = {u16x16{} + static_cast<std::uint16_t>(1u << (bits * f)),
                               u16x16{} + static_cast<std::uint16_t>(1u << (bits * (f + 1)))};
@@ -82,6 +88,7 @@ void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes,
     unsigned const mask = (has[0] ? all << shift : 0u) | (has[1] ? all << shift << 16 : 0u);
     std::byte* unit = codes + std::int64_t{k / plan.k_fields} * p_units * 512 + 16 * t + 8 * c;
     for (int pp = 0, m = 0; pp < p_units; ++pp, m += fields / 2, unit += 512) {
+      next.step(fetched);
       u32x16 words{};  // of row 8 r + g
       for (int h = 0; h < 2; ++h) {
         if (!has[h]) continue;
@@ -91,7 +98,7 @@ void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes,
           sum = from.add(sum, m + f, factors[f]);
         u16x16 part[2];
         std::memcpy(part, &sum, sizeof sum);
-        words |= __builtin_convertvector(part[0] | part[1], u32x16)
+        words |= reinterpret_cast<u32x16>(encode_ops::zero_extended(part[0] | part[1]))
                  << static_cast<std::uint32_t>(shift + 16 * h);
       }
       std::uint32_t word[16];
@@ -157,7 +164,7 @@ inline void widen_units(std::byte const* section, int first, int end, std::byte*
 //! Rows of a source into a section of either side.
 template <class Source>
 void pack_section(encode_plan const& plan, int slot, int count, std::byte* section, std::byte* wide,
-                  Source const& source) noexcept {
+                  Source const& source, next_rows& next) noexcept {
   int first = 0, end = plan.units;
   if (!plan.key) {  // units hold whole blocks of tokens
     int const tokens = 16 * plan.k_fields;
@@ -168,9 +175,9 @@ void pack_section(encode_plan const& plan, int slot, int count, std::byte* secti
   std::byte* const codes = three ? wide : section;
   if (three) widen_units(section, first, end, wide);
   if (plan.key) {
-    pack_keys(plan, slot, count, codes, source);
+    pack_keys(plan, slot, count, codes, source, next);
   } else {
-    pack_values(plan, slot, count, codes, source);
+    pack_values(plan, slot, count, codes, source, next);
   }
   if (three) narrow_units(wide, first, end, section);
 }

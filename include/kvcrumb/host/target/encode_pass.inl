@@ -19,24 +19,31 @@ struct span_pass {
   std::uint8_t const* isolated;  //!< [heads][count] or null
   std::byte* const* sections;    //!< [heads]
   int heads, count, slot;
+  bool far;  //!< whether rows shall be fetched: those of the first heads
 
-  void run() const noexcept {
-    group_statistics<Codec, Row> const statistics{plan, memory, rows, isolated, count};
+  //! `next(h)`: rows to fetch while head h is encoded.
+  template <class Next>
+  void run(Next const& next) const noexcept {
+    next_rows coming = next(0);
+    group_statistics<Codec, Row> const statistics{plan, memory, rows, isolated, count, far};
     int const groups = Channelwise ? count / plan.group : plan.groups;
     int const owners = Channelwise ? plan.stride : count;
     if constexpr (Channelwise) {
       for (int group = 0; group < groups; ++group)
-        statistics.of_channels(group);
+        statistics.of_channels(group, coming);
     } else {
       for (int token = 0; token < count; token += 16)
-        statistics.of_tokens(heads, token);
+        statistics.of_tokens(heads, token, coming);
     }
     for (int group = 0; group < groups; ++group) {
-      for (int owner = 0; owner < owners; owner += 16)
+      for (int owner = 0; owner < owners; owner += 16) {
+        coming.step(16);
         fit(static_cast<std::int64_t>(group) * plan.stride + owner);
+      }
       if (Channelwise && isolated != nullptr) fill_isolated(group, statistics.kept(group));
     }
     for (int h = 0; h < heads; ++h) {
+      if (h > 0) coming = next(h);
       std::uint8_t const* const out =
           isolated == nullptr ? nullptr : isolated + static_cast<std::int64_t>(h) * count;
       for (int plane = 0; plane < plan.spec.planes; ++plane) {
@@ -44,11 +51,23 @@ struct span_pass {
           store_plane(plane, group, out, sections[h]);
       }
       pack_section(plan, slot, count, sections[h], memory.wide,
-                   source{codec, steps, plan, memory, rows, h, out, count});
+                   source{codec, steps, plan, memory, rows, h, out, count}, coming);
     }
   }
 
  private:
+  //! Of sixteen owners: two neighbours stay together (fragment::param_index).
+  static void store_sixteen(i32x16 const& patterns, std::byte* to) noexcept {
+    using stored = std::conditional_t<sizeof(param_type) == 2, std::uint16_t, std::uint32_t>;
+    using vector __attribute__((vector_size(16 * sizeof(stored)))) = stored;
+    constexpr int pair = 2 * static_cast<int>(sizeof(stored));
+    vector const v = __builtin_convertvector(patterns, vector);
+    std::byte bytes[sizeof v];
+    std::memcpy(bytes, &v, sizeof v);
+    KVCRUMB_TARGET_UNROLL
+    for (int i = 0; i < 8; ++i)
+      std::memcpy(to + fragment::param_index(2 * i) / 2 * pair, bytes + i * pair, pair);
+  }
   void fit(std::int64_t at) const noexcept {
     group_params16 const p =
         codec16<Codec>::fit(codec, {load(memory.low + at), load(memory.high + at), load(memory.count + at)});
@@ -73,8 +92,8 @@ struct span_pass {
       std::int64_t const at = first + d;
       group_params16 const p{{load(memory.value[0] + at), load(memory.value[1] + at)},
                              load(memory.work + at)};
-      u16x16 const codes = __builtin_convertvector(
-          codec16<Codec>::template encode<false>(codec, steps, mean, p) & 0xFFFF, u16x16);
+      u16x16 const codes =
+          encode_ops::low_halves(codec16<Codec>::template encode<false>(codec, steps, mean, p));
       std::memcpy(memory.fill + at, &codes, sizeof codes);
     }
   }
@@ -87,15 +106,18 @@ struct span_pass {
     std::byte* const to = section + fragment::param_offset(plan.spec, plane, 0, section_group);
     int const owners = Channelwise ? plan.stride : count;
     for (int owner = 0; owner < owners; owner += 16) {
-      std::uint32_t patterns[16];
       i32x16 const v = stored16<param_type>::bits(load(values + owner));
+      int const some = owners - owner < 16 ? owners - owner : 16, at = (Channelwise ? 0 : slot) + owner;
+      if (some == 16 && at % 16 == 0 && (Channelwise || out == nullptr)) {
+        store_sixteen(v, to + fragment::param_index(at) * bytes);
+        continue;
+      }
+      std::uint32_t patterns[16];
       std::memcpy(patterns, &v, sizeof v);
-      int const some = owners - owner < 16 ? owners - owner : 16;
       for (int i = 0; i < some; ++i) {
         bool const zero = !Channelwise && out != nullptr && out[owner + i] != 0;
         std::uint32_t const pattern = zero ? 0u : patterns[i];
-        int const index = fragment::param_index((Channelwise ? 0 : slot) + owner + i);
-        std::memcpy(to + index * bytes, &pattern, bytes);
+        std::memcpy(to + fragment::param_index(at + i) * bytes, &pattern, bytes);
       }
     }
   }
@@ -112,6 +134,10 @@ void encode_side(Scheme const& scheme, codebook_steps const& steps, encode_plan 
     int const heads = r.heads - first < plan.head_span ? r.heads - first : plan.head_span;
     std::uint8_t const* const isolated =
         r.isolated == nullptr ? nullptr : r.isolated + static_cast<std::int64_t>(first) * r.count;
+    auto const next = [&](int h) {
+      int const head = first + plan.head_span + h;
+      return head < r.heads ? next_rows::of(r.rows, head, r.count, plan.width()) : next_rows{};
+    };
     if constexpr (facts::needs_floats) {
       rows_view<float> const rows = hnd_rows(memory.rows, r.count, plan.width());
       for (int h = 0; h < heads; ++h) {
@@ -124,13 +150,13 @@ void encode_side(Scheme const& scheme, codebook_steps const& steps, encode_plan 
       }
       span_pass<codec_type, channelwise, float>{
           scheme.codec,       steps, plan,    memory, rows.read_only(), isolated,
-          r.sections + first, heads, r.count, r.slot}
-          .run();
+          r.sections + first, heads, r.count, r.slot, first == 0}
+          .run(next);
     } else {
       rows_view<Row const> const rows{r.rows.row(first, 0), r.rows.stride_head, r.rows.stride_token};
-      span_pass<codec_type, channelwise, Row>{scheme.codec,       steps, plan,    memory, rows, isolated,
-                                              r.sections + first, heads, r.count, r.slot}
-          .run();
+      span_pass<codec_type, channelwise, Row>{scheme.codec,       steps, plan,    memory, rows,      isolated,
+                                              r.sections + first, heads, r.count, r.slot, first == 0}
+          .run(next);
     }
   }
 }

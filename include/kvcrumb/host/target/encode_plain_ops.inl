@@ -4,6 +4,7 @@
 
 using i16x32 = std::int16_t __attribute__((vector_size(64)));
 using u16x32 = std::uint16_t __attribute__((vector_size(64)));
+using i16x16 = std::int16_t __attribute__((vector_size(32)));
 using i16x8 = std::int16_t __attribute__((vector_size(16)));
 using i32x4 = std::int32_t __attribute__((vector_size(16)));
 using u32x4 = std::uint32_t __attribute__((vector_size(16)));
@@ -52,6 +53,16 @@ struct plain_encode_ops {
     return h;
   }
   static KVCRUMB_TARGET_INLINE f32x16 widen(u16x16 const& h) noexcept { return ops::from_half(&h); }
+  //! Patterns as integers, negative where their top bit is set, or not; and back.
+  static KVCRUMB_TARGET_INLINE i32x16 sign_extended(u16x16 const& h) noexcept {
+    return __builtin_convertvector(reinterpret_cast<i16x16 const&>(h), i32x16);
+  }
+  static KVCRUMB_TARGET_INLINE i32x16 zero_extended(u16x16 const& h) noexcept {
+    return __builtin_convertvector(h, i32x16);
+  }
+  static KVCRUMB_TARGET_INLINE u16x16 low_halves(i32x16 const& v) noexcept {
+    return __builtin_convertvector(v & 0xFFFF, u16x16);
+  }
   //! -1 where a > b, else 0; by quarters, because g++ 12.2 takes comparisons of wider vectors apart.
   template <class Vector>
   static KVCRUMB_TARGET_INLINE Vector above(Vector const& a, Vector const& b) noexcept {
@@ -92,6 +103,7 @@ struct plain_encode_ops {
   }
   //! Patterns as signed integers in the order of the values, see detail::ordered_key.
   static KVCRUMB_TARGET_INLINE i16x32 key(i16x32 const& v) noexcept { return v ^ ((v >> 15) & 0x7FFF); }
+  static KVCRUMB_TARGET_INLINE i16x32 key_beside_extremes(i16x32 const& v) noexcept { return key(v); }
   static KVCRUMB_TARGET_INLINE i32x16 key(i32x16 const& v) noexcept { return v ^ ((v >> 31) & 0x7FFFFFFF); }
   //! Elements 0, 2, 4, ... of a, then of b.
   static KVCRUMB_TARGET_INLINE i32x16 evens(i32x16 const& a, i32x16 const& b) noexcept {

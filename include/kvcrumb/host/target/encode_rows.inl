@@ -8,13 +8,44 @@ KVCRUMB_TARGET_INLINE f32x16 floats16(Row const* p) noexcept {
   return load_stored(reinterpret_cast<std::byte const*>(p), Row{});
 }
 
-//! Brings n elements of a later row near: they are in a page that no prefetcher of the processor has seen.
+//! How many rows ahead a pass over rows fetches them.
+inline constexpr int rows_ahead = 48;
+//! Brings n elements of a later row near, into the second level of caches: they are in a page that no
+//! prefetcher of the processor has seen. They may lie behind the last row: it is only a hint.
 template <class Row>
 KVCRUMB_TARGET_INLINE void fetch(Row const* x, int n) noexcept {
   constexpr int line = 64 / static_cast<int>(sizeof(Row));
   for (int d = 0; d < n; d += line)
-    __builtin_prefetch(x + d);
+    ops::prefetch(reinterpret_cast<std::byte const*>(x + d));
 }
+
+//! Rows that are needed next, fetched bit by bit while something else is computed.
+struct next_rows {
+  std::byte const* row = nullptr;  //!< null: none
+  std::int64_t stride = 0;         //!< bytes
+  int lines = 0;                   //!< of a row
+  int left = 0;                    //!< lines
+  int line = 0;                    //!< of the row
+
+  template <class Row>
+  static next_rows of(rows_view<Row const> const& rows, int head, int count, int width) noexcept {
+    return {reinterpret_cast<std::byte const*>(rows.row(head, 0)),
+            rows.stride_token * static_cast<std::int64_t>(sizeof(Row)),
+            (width * static_cast<int>(sizeof(Row)) + 63) / 64,
+            (width * static_cast<int>(sizeof(Row)) + 63) / 64 * count};
+  }
+  //! Fetches up to n lines.
+  KVCRUMB_TARGET_INLINE void step(int n) noexcept {
+    n = n < left ? n : left;
+    left -= n;
+    for (; n > 0; --n) {
+      ops::prefetch(row + std::int64_t{64} * line);
+      if (++line < lines) continue;
+      line = 0;
+      row += stride;
+    }
+  }
+};
 
 //! 32 neighbouring channels of a stored type in vectors of its width. `keys` are ordered_keys; those of the
 //! lowest and the highest number are beyond infinity.
@@ -32,6 +63,11 @@ struct channels32<Row> {
     i16x32 v;
     std::memcpy(&v, p, sizeof v);
     return {encode_ops::key(v)};
+  }
+  static KVCRUMB_TARGET_INLINE channels32 load_for_extremes(Row const* p) noexcept {
+    i16x32 v;
+    std::memcpy(&v, p, sizeof v);
+    return {encode_ops::key_beside_extremes(v)};
   }
   static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {
     return {i16x32{} + static_cast<std::int16_t>(key)};
@@ -65,7 +101,7 @@ struct channels32<Row> {
 
  private:
   static KVCRUMB_TARGET_INLINE f32x16 value(i32x16 const& key) noexcept {
-    u16x16 const bits = __builtin_convertvector((key ^ ((key >> 31) & 0x7FFF)) & 0xFFFF, u16x16);
+    u16x16 const bits = encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF));
     return floats16(reinterpret_cast<Row const*>(&bits));
   }
 };
@@ -79,6 +115,7 @@ struct channels32<float> {
     std::memcpy(c.keys, p, sizeof c.keys);
     return {{encode_ops::key(c.keys[0]), encode_ops::key(c.keys[1])}};
   }
+  static KVCRUMB_TARGET_INLINE channels32 load_for_extremes(float const* p) noexcept { return load(p); }
   static constexpr int lowest = std::numeric_limits<std::int32_t>::min(),
                        highest = std::numeric_limits<std::int32_t>::max();
   static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {

@@ -78,7 +78,7 @@ void sum_rows_of(rows_view<Row const> rows, std::int64_t tokens, int width, floa
     sums_of_16 all{sums};
     for (std::int64_t i = first; i < end; ++i) {
       Row const* const x = rows.row(0, i);
-      fetch(rows.row(0, i + 16), width);  // may lie behind the last row: it is only a hint
+      fetch(rows.row(0, i + rows_ahead), width);
       for (int d = 0; d < width; d += terms::channels)
         all.add(terms::of(x + d));
     }

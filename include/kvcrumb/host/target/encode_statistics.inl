@@ -17,7 +17,7 @@ KVCRUMB_TARGET_INLINE void widen_range(Row const* x, int n, channels32<Row>& low
         return;
       }
     }
-    auto const v = channels32<Row>::load(x + d);
+    auto const v = channels32<Row>::load_for_extremes(x + d);
     low = channels32<Row>::smaller(low, v);
     high = channels32<Row>::larger(high, v);
   }
@@ -31,6 +31,7 @@ struct group_statistics {
   rows_view<Row const> rows;
   std::uint8_t const* isolated;  //!< [heads][count] or null
   int count;
+  bool far;  //!< whether rows shall be fetched
 
   KVCRUMB_TARGET_INLINE bool is_out(int head, int i) const noexcept {
     return isolated != nullptr && isolated[static_cast<std::int64_t>(head) * count + i] != 0;
@@ -44,8 +45,7 @@ struct group_statistics {
   }
 
   //! One group of tokens, all channels.
-  void of_channels(int group) const noexcept {
-    using channels = channels32<Row>;
+  void of_channels(int group, next_rows& next) const noexcept {
     std::int64_t const at = static_cast<std::int64_t>(group) * plan.stride;
     int const begin = group * plan.group, end = begin + plan.group;
     Row const* kept_rows[max_tile_tokens];
@@ -53,15 +53,15 @@ struct group_statistics {
     for (int i = begin; i < end; ++i)
       if (!is_out(0, i)) kept_rows[used++] = rows.row(0, i);
     f32x16 const n = splat(static_cast<float>(used));
-    for (int d = 0; d < plan.width(); d += 32) {
-      channels low = channels::splat(channels::highest), high = channels::splat(channels::lowest);
-      for (int i = 0; i < used; ++i) {
-        channels const x = channels::load(kept_rows[i] + d);
-        low = channels::smaller(low, x);
-        high = channels::larger(high, x);
+    for (int d = 0; d < plan.width();) {
+      switch ((plan.width() - d) / 32) {
+        case 1: d = ranges<1>(kept_rows, used, d, at, next); break;
+        case 2: d = ranges<2>(kept_rows, used, d, at, next); break;
+        case 3: d = ranges<3>(kept_rows, used, d, at, next); break;
+        default: d = ranges<4>(kept_rows, used, d, at, next);
       }
-      low.store(memory.low + at + d);
-      high.store(memory.high + at + d);
+    }
+    for (int d = 0; d < plan.width(); d += 32) {
       for (int e = d; e < d + 32; e += 16) {
         store(memory.count + at + e, n);
         if constexpr (codec16<Codec>::squares) {
@@ -88,7 +88,7 @@ struct group_statistics {
   }
 
   //! The groups of up to sixteen tokens from `first` on, of heads that share them.
-  void of_tokens(int heads, int first) const noexcept {
+  void of_tokens(int heads, int first, next_rows& next) const noexcept {
     for (int group = 0; group < plan.groups; ++group) {
       int const begin = group * plan.group;
       int const n = plan.width() - begin < plan.group ? plan.width() - begin : plan.group;
@@ -101,7 +101,8 @@ struct group_statistics {
         values[j] = 0.0f;
         for (int h = 0; h < heads && first + j < count; ++h) {
           if (is_out(h, first + j)) continue;
-          fetch(rows.row(h, first + j + 16) + begin, n);  // may lie behind the last row: it is only a hint
+          if (far) fetch(rows.row(h, first + j + rows_ahead) + begin, n);
+          next.step(2);
           widen_range(rows.row(h, first + j) + begin, n, low, high);
           values[j] += static_cast<float>(n);
         }
@@ -132,6 +133,35 @@ struct group_statistics {
   }
 
  private:
+  //! The smallest and the largest values of 32 * Chunks channels from d on; returns the next channel.
+  template <int Chunks>
+  int ranges(Row const* const* kept_rows, int used, int d, std::int64_t at, next_rows& next) const noexcept {
+    using channels = channels32<Row>;
+    channels low[Chunks], high[Chunks];
+    KVCRUMB_TARGET_UNROLL
+    for (int c = 0; c < Chunks; ++c) {
+      low[c] = channels::splat(channels::highest);
+      high[c] = channels::splat(channels::lowest);
+    }
+    for (int i = 0; i < used; ++i) {
+      Row const* const row = kept_rows[i] + d;
+      if (far) fetch(row + rows_ahead * rows.stride_token, 32 * Chunks);
+      next.step(2);
+      KVCRUMB_TARGET_UNROLL
+      for (int c = 0; c < Chunks; ++c) {
+        channels const x = channels::load_for_extremes(row + 32 * c);
+        low[c] = channels::smaller(low[c], x);
+        high[c] = channels::larger(high[c], x);
+      }
+    }
+    KVCRUMB_TARGET_UNROLL
+    for (int c = 0; c < Chunks; ++c, d += 32) {
+      low[c].store(memory.low + at + d);
+      high[c].store(memory.high + at + d);
+    }
+    return d;
+  }
+
   //! In the order of tree_fold over the channels of all heads that are not isolated.
   float sum_of_squares(int heads, int token, int begin, int n) const noexcept {
     float sums[272];  // groups have at most 4096 channels

@@ -26,7 +26,7 @@ KVCRUMB_TARGET_INLINE i32x16 last_below(Reaches const& reaches, i32x16 const& gu
 //! Floats of keys of two-byte floats.
 template <class Row>
 KVCRUMB_TARGET_INLINE f32x16 of_short_key(i32x16 const& key) noexcept {
-  u16x16 const bits = __builtin_convertvector((key ^ ((key >> 31) & 0x7FFF)) & 0xFFFF, u16x16);
+  u16x16 const bits = encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF));
   return floats16(reinterpret_cast<Row const*>(&bits));
 }
 //! The key of the float of Row nearest to x (any near one would do).
@@ -34,12 +34,11 @@ template <class Row>
 KVCRUMB_TARGET_INLINE i32x16 short_key(f32x16 const& x) noexcept {
   i32x16 h;
   if constexpr (std::is_same_v<Row, float16>) {
-    h = __builtin_convertvector(encode_ops::half_of(x), i32x16);
+    h = encode_ops::sign_extended(encode_ops::half_of(x));
   } else {
-    h = (bits_of(x) >> 16) & 0xFFFF;
+    h = bits_of(x) >> 16;
   }
-  i32x16 const sign = h >> 15;  // 0 or 1
-  return (h ^ (sign * 0x7FFF)) - sign * 0x10000;
+  return h ^ ((h >> 31) & 0x7FFF);
 }
 
 //! Whether the code of a value, given by its key, is at least `code`.
@@ -136,7 +135,7 @@ void find_thresholds(Codec const& codec, group_params16 const& p, std::int16_t* 
   }
   for (int code = 0; code < Codec::levels; ++code) {
     i32x16 const v = (live & below[code]) | (~live & 0x7FFF);  // nothing is above the last key
-    u16x16 const stored = __builtin_convertvector(v & 0xFFFF, u16x16);
+    u16x16 const stored = encode_ops::low_halves(v);
     std::memcpy(above + code * stride, &stored, sizeof stored);
   }
 }
