@@ -50,11 +50,14 @@ int main() {
   }
   // example-end attend
 
+  // example-begin append
   kv_cache<schemes::ott_type<2>> cache;
   if (decltype(cache)::create(scheme, {.kv_heads = kv_heads, .shape = shape}, cache) != status::ok) return 1;
-  status const appended =
-      cache.append(hnd_rows(keys.data(), tokens, width), hnd_rows(values.data(), tokens, width), tokens);
+  host::vector_encoder encoder{how};  // keeps its memory between calls; one per thread
+  status const appended = cache.append(hnd_rows(keys.data(), tokens, width),
+                                       hnd_rows(values.data(), tokens, width), tokens, encoder);
   if (appended != status::ok) return 1;
+  // example-end append
 
   std::vector<float> o(q.size()), lse(count(query_heads));
   rows_view<float const> const queries = hnd_rows(q.data(), 1, width);

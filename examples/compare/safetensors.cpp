@@ -65,6 +65,7 @@ element_type type_of(std::string const& type) {
   if (type == "BF16") return element_type::bf16;
   if (type == "F32") return element_type::f32;
   if (type == "F64") return element_type::f64;
+  if (type == "I8") return element_type::i8;
   if (type == "I32") return element_type::i32;
   if (type == "I64") return element_type::i64;
   return element_type::other;

@@ -15,11 +15,12 @@
 
 namespace kvcrumb_compare {
 
-enum class element_type : std::uint8_t { f16, bf16, f32, f64, i32, i64, other };
+enum class element_type : std::uint8_t { f16, bf16, f32, f64, i8, i32, i64, other };
 
 //! Bytes of one element; 0 for `other`.
 constexpr std::uint64_t size_of(element_type type) noexcept {
   switch (type) {
+    case element_type::i8: return 1;
     case element_type::f16:
     case element_type::bf16: return 2;
     case element_type::f32:

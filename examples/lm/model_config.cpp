@@ -114,6 +114,34 @@ void read_window(fields& top, model_config& c) {
   c.window = top.integer("sliding_window", 0, 0, std::int64_t{1} << 40);
 }
 
+// Of the forms of the package compressed-tensors: 8-bit symmetric integers with a scale per output channel
+// and activations as they are. False if there is no quantization.
+bool read_quantization(fields& top) {
+  json const* const q = top.find("quantization_config");
+  if (q == nullptr) return false;
+  auto const is = [](json const& object, char const* name, json const& value) {
+    return object.is_object() && object.value(name, json{}) == value;
+  };
+  bool good = is(*q, "quant_method", "compressed-tensors") &&
+              (is(*q, "format", "int-quantized") || is(*q, "format", "naive-quantized")) &&
+              is(*q, "kv_cache_scheme", {});
+  json const groups = good ? q->value("config_groups", json{}) : json{};
+  good = good && groups.is_object() && !groups.empty();
+  for (auto const& group : groups) {
+    json const weights = group.is_object() ? group.value("weights", json{}) : json{};
+    good = good && is(group, "input_activations", {}) && is(group, "output_activations", {}) &&
+           is(weights, "num_bits", 8) && is(weights, "type", "int") && is(weights, "symmetric", true) &&
+           is(weights, "strategy", "channel");
+  }
+  if (!good) {
+    top.refuse(
+        "quantization_config",
+        "is not what this engine reads: compressed-tensors, int-quantized, 8-bit symmetric weights with "
+        "a scale per channel, no other quantization");
+  }
+  return good;
+}
+
 void read_tokens(fields& top, model_config& c) {
   if (json const* const bos = top.find("bos_token_id"); bos != nullptr && bos->is_number_integer())
     c.bos = bos->get<int>();
@@ -169,9 +197,10 @@ result<model_config> parse_config(std::string_view json_text) {
     top.refuse("hidden_act", fmt::format("is {}, not silu", printable(act, 40)));
   if (top.number("partial_rotary_factor", 1.0) != 1.0)
     top.refuse("partial_rotary_factor", "is not 1: every channel must be rotated");
-  for (char const* const name : {"quantization_config", "num_local_experts", "num_experts"}) {
+  for (char const* const name : {"num_local_experts", "num_experts"}) {
     if (top.find(name) != nullptr) top.refuse(name, "is set, which is not supported");
   }
+  c.weights_int8 = read_quantization(top);
   read_window(top, c);
   read_tokens(top, c);
   std::string const rope = read_rope(top, c);

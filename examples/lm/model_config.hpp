@@ -40,8 +40,9 @@ struct model_config {
   float epsilon = 1e-6f;  //!< of the RMS norms
   bool tied = false;      //!< the output matrix is the embedding
   bool qkv_bias = false;
-  bool output_bias = false;  //!< o_proj has one too
-  bool qk_norm = false;      //!< RMS norm of each head's queries and keys before RoPE
+  bool output_bias = false;   //!< o_proj has one too
+  bool weights_int8 = false;  //!< matrices may be 8-bit integers with a scale for each row
+  bool qk_norm = false;       //!< RMS norm of each head's queries and keys before RoPE
   std::optional<int> bos;
   std::vector<int> eos;
 

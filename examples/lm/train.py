@@ -5,6 +5,7 @@
     python3 train.py --tiny --output tiny TEXT...                 two million parameters, minutes on two CPU cores
     python3 train.py --size 6m --minutes 90 --output m TEXT...    an hour and a half on two cores with AMX
     python3 train.py --size 60m --minutes 30 --output m TEXT...   for a GPU
+    python3 train.py --size 6m --output m --write-int8            8-bit weights of a checkpoint; trains nothing
 
 Needs PyTorch and the package `tokenizers`. The last --held-out characters of each file are not trained on; they are
 written to OUTPUT/heldout.txt. Every training sequence begins with the token <bos>, which is what lets a model that is
@@ -37,7 +38,7 @@ PATTERN = (
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("texts", nargs="+", type=pathlib.Path, metavar="TEXT")
+    p.add_argument("texts", nargs="*", type=pathlib.Path, metavar="TEXT")
     p.add_argument("--output", required=True, type=pathlib.Path)
     p.add_argument("--size", choices=SIZES, default="60m")
     p.add_argument("--tiny", action="store_true", help="--size tiny")
@@ -46,6 +47,9 @@ def arguments():
     p.add_argument("--rate", type=float, default=1e-3, help="largest learning rate")
     p.add_argument("--decay", type=float, default=0.3, help="share of the time, at the end, in which the rate falls to 0")
     p.add_argument("--resume", action="store_true", help="go on from OUTPUT/checkpoint.pt, for --minutes more")
+    p.add_argument("--write-int8", action="store_true",
+                   help="only write model.safetensors anew, from checkpoint.pt: matrices as 8-bit integers with a scale for "
+                   "each row, as compressed-tensors does (but the embedding too)")
     p.add_argument("--held-out", type=int, default=50000, help="characters at the end of each file")
     p.add_argument("--qk-norm", action="store_true", help="a Qwen3 model: norms of queries and keys")
     p.add_argument("--bias", action="store_true", help="a Qwen2 model: biases of queries, keys and values")
@@ -53,6 +57,8 @@ def arguments():
     a = p.parse_args()
     if a.qk_norm and a.bias:
         p.error("--qk-norm and --bias exclude each other")
+    if bool(a.texts) == a.write_int8:
+        p.error("name texts to train on, or --write-int8")
     if a.tiny:
         a.size = "tiny"
     return a
@@ -165,20 +171,44 @@ class Model(torch.nn.Module):
         return result
 
 
+def write_weights(folder, weights, int8=False):
+    header, parts, at = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, p in weights:
+        p = p.detach().float().cpu()
+        pieces = [("", "F16", p.half())]
+        if int8 and p.dim() == 2:
+            scale = p.abs().amax(1, keepdim=True).clamp(min=1e-8) / 127
+            pieces = [("", "I8", (p / scale).round().to(torch.int8)), ("_scale", "F32", scale)]
+        for ending, dtype, values in pieces:
+            part = values.contiguous().numpy().tobytes()
+            header["model." + name + ending] = {
+                "dtype": dtype, "shape": list(values.shape), "data_offsets": [at, at + len(part)]}  # fmt: skip
+            at += len(part)
+            parts.append(part)
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
+
+
 def write(folder, config, tokenizer, model, held_out):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "heldout.txt").write_text(held_out, encoding="utf-8")
-    header, parts, at = {"__metadata__": {"format": "pt"}}, [], 0
-    for name, p in model.named_parameters():
-        part = p.detach().to("cpu", torch.float16).contiguous().numpy().tobytes()
-        header["model." + name] = {"dtype": "F16", "shape": list(p.shape), "data_offsets": [at, at + len(part)]}
-        at += len(part)
-        parts.append(part)
-    text = json.dumps(header).encode()
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
+    write_weights(folder, model.named_parameters())
+
+
+def write_int8(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
+        "config_groups": {"group_0": {
+            "targets": ["Linear", "Embedding"], "input_activations": None, "output_activations": None,
+            "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}}},
+    }  # fmt: skip
+    weights = torch.load(folder / "checkpoint.pt", map_location="cpu")["model"]
+    write_weights(folder, weights.items(), int8=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
 
 
 def corpus(a, vocabulary):
@@ -196,6 +226,8 @@ def corpus(a, vocabulary):
 
 def main():
     a = arguments()
+    if a.write_int8:
+        return write_int8(a.output)
     torch.manual_seed(a.seed)
     hidden, layers, heads, kv_heads, dim, inner, vocabulary, context, batch = SIZES[a.size]
     tokenizer, tokens, held_out = corpus(a, vocabulary)

@@ -70,6 +70,7 @@ class tensor_folder {
 
   std::string error;
   std::uint64_t hash = hash_bytes("", 0);
+  bool int8 = false;  //!< whether the config announces tensors of 8-bit integers
 
  private:
   void fill(std::string const& name, shape_type const& shape, std::vector<float>& values) {
@@ -85,10 +86,12 @@ class tensor_folder {
                           fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
       return;
     }
-    if (entry.type != element_type::f32 && entry.type != element_type::f16 &&
+    bool const integers = entry.type == element_type::i8 && int8 && shape.size() == 2;
+    if (!integers && entry.type != element_type::f32 && entry.type != element_type::f16 &&
         entry.type != element_type::bf16) {
-      error = fmt::format("tensor '{}' has the type {}; f32, f16 and bf16 are read", name,
-                          printable(entry.type_name, 40));
+      error = fmt::format("tensor '{}' has the type {}; f32, f16 and bf16 are read{}", name,
+                          printable(entry.type_name, 40),
+                          int8 ? ", and i8 for matrices" : ", and i8 if quantization_config has it");
       return;
     }
     auto const bytes = archive.read(place->second.second, 0, entry.elements);
@@ -97,8 +100,11 @@ class tensor_folder {
       return;
     }
     hash = hash_bytes(bytes->data(), bytes->size(), hash);
+    std::vector<float> const scales = integers ? read(name + "_scale", {shape[0], 1}) : std::vector<float>{};
+    if (!error.empty()) return;
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = value(entry.type, bytes->data() + i * size_of(entry.type));
+      if (integers) values[i] *= scales[i / shape[1]];
       if (std::isfinite(values[i])) continue;
       error = fmt::format("tensor '{}' is not finite at element {}", name, i);
       return;
@@ -106,6 +112,7 @@ class tensor_folder {
   }
 
   static float value(element_type type, std::byte const* from) {
+    if (type == element_type::i8) return static_cast<float>(static_cast<std::int8_t>(*from));
     if (type == element_type::f32) {
       float x;
       std::memcpy(&x, from, sizeof x);
@@ -168,6 +175,7 @@ result<model> load_model(std::filesystem::path const& folder) {
   tensor_folder from;
   if (std::string error = from.open(folder); !error.empty()) return failure{std::move(error)};
   from.hash = hash_bytes(config_text->data(), config_text->size());
+  from.int8 = config->weights_int8;
 
   model m;
   m.config = *config;

@@ -33,8 +33,9 @@ struct model {
 };
 
 //! Reads config.json and model.safetensors, or the files that model.safetensors.index.json names. Tensors are
-//! f32, f16 or bf16, converted to fp32 (exactly). Refused with the name of the tensor: one that is missing,
-//! has another shape or type, or holds a value that is not finite.
+//! f32, f16 or bf16, converted to fp32 (exactly); with weights_int8 in the config also i8 with a scale per
+//! row in NAME_scale. Refused with the name of the tensor: one that is missing, has another shape or type, or
+//! holds a value that is not finite.
 result<model> load_model(std::filesystem::path const& folder);
 
 //! FNV-1a over bytes, continued from `hash`.

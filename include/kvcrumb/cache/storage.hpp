@@ -2,8 +2,10 @@
 //! @file The parts of a kv_cache: aligned bytes, full-precision rows, isolated rows.
 #pragma once
 
+#include <algorithm>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "kvcrumb/cache/config.hpp"
@@ -82,10 +84,8 @@ struct row_store {
     larger.values.resize(larger.keys.size());
     larger.count = count;
     for (int h = 0; h < heads; ++h) {
-      for (std::int64_t i = 0; i < count * head_dim; ++i) {
-        larger.key(h, 0)[i] = key(h, 0)[i];
-        larger.value(h, 0)[i] = value(h, 0)[i];
-      }
+      std::copy_n(key(h, 0), count * head_dim, larger.key(h, 0));
+      std::copy_n(value(h, 0), count * head_dim, larger.value(h, 0));
     }
     *this = static_cast<row_store&&>(larger);
   }
@@ -109,15 +109,17 @@ struct row_store {
   }
   template <class From>
   void copy_row(From const* from, Row* to) const noexcept {
-    for (int d = 0; d < head_dim; ++d)
-      to[d] = convert<Row>(from[d]);
+    if constexpr (std::is_same_v<std::remove_const_t<From>, Row>) {
+      std::copy_n(from, head_dim, to);
+    } else {
+      for (int d = 0; d < head_dim; ++d)
+        to[d] = convert<Row>(from[d]);
+    }
   }
   void drop_front(std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {
-      for (std::int64_t i = 0; i < (count - n) * head_dim; ++i) {
-        key(h, 0)[i] = key(h, n)[i];
-        value(h, 0)[i] = value(h, n)[i];
-      }
+      std::copy_n(key(h, n), (count - n) * head_dim, key(h, 0));
+      std::copy_n(value(h, n), (count - n) * head_dim, value(h, 0));
     }
     count -= n;
   }

@@ -78,7 +78,7 @@ class qaq_cache {
     if (status const s = detail::check_row_values<Row>(values, heads, count, width); s != status::ok)
       return s;
     for (std::int64_t i = 0; i < count; ++i)
-      tail_.push(keys, values, i);
+      tail_.push(keys, values, i, 1);
     return status::ok;
   }
 

@@ -155,6 +155,41 @@ TEST_CASE("a model that is cut, incomplete or contradicts its config is refused"
   CHECK(refused(folder, "config.json'"));
 }
 
+TEST_CASE("matrices of 8-bit integers are multiplied by the scales of their rows") {
+  scratch_folder const folder;
+  tiny_files files;
+  files.config["quantization_config"] = int8_quantization();
+  std::string const name = "model.layers.0.mlp.down_proj.weight";
+  std::vector<float> scales(48);
+  for (std::size_t o = 0; o < 48; ++o)
+    scales[o] = 0.01f * static_cast<float>(o + 1);
+  std::string values;
+  for (int i = 0; i < 48 * 56; ++i)
+    values.push_back(static_cast<char>(static_cast<signed char>(i % 256 - 128)));
+  files.tensor(name) = {name, "I8", {48, 56}, values};
+  files.write(folder);
+  CHECK(refused(folder, "there is no tensor '" + name + "_scale'"));
+  files.tensors.push_back(f32_tensor(name + "_scale", {48, 1}, scales));
+  files.write(folder);
+  auto const m = load_model(folder.path());
+  INFO(m.error);
+  REQUIRE(m);
+  std::vector<float> row(56);
+  for (int o = 0; o < 48; ++o) {
+    m->layers[0].down.read_row(o, row.data());
+    for (int i = 0; i < 56; ++i)
+      CHECK(row[static_cast<std::size_t>(i)] ==
+            static_cast<float>((56 * o + i) % 256 - 128) * scales[static_cast<std::size_t>(o)]);
+  }
+  scales[7] = std::numeric_limits<float>::infinity();
+  files.tensors.back() = f32_tensor(name + "_scale", {48, 1}, scales);
+  files.write(folder);
+  CHECK(refused(folder, "'" + name + "_scale' is not finite at element 7"));
+  files.config.erase("quantization_config");
+  files.write(folder);
+  CHECK(refused(folder, "has the type I8"));
+}
+
 TEST_CASE("an index of files is followed, and must be one") {
   scratch_folder const folder;
   tiny_files const files(2);
@@ -203,6 +238,24 @@ TEST_CASE("a config that the engine cannot run is refused with the name of the f
   CHECK(with("mlp_bias", true).find("'mlp_bias'") != std::string::npos);
   CHECK(with("use_sliding_window", true).find("'use_sliding_window'") != std::string::npos);
   CHECK(with("quantization_config", {{"bits", 4}}).find("'quantization_config'") != std::string::npos);
+  CHECK(with("quantization_config", 8).find("'quantization_config'") != std::string::npos);
+  nlohmann::json const int8 = int8_quantization();
+  CHECK(with("quantization_config", int8).empty());
+  for (char const* const path :
+       {"/quant_method", "/format", "/config_groups", "/config_groups/group_0/weights",
+        "/config_groups/group_0/weights/num_bits", "/config_groups/group_0/weights/symmetric",
+        "/config_groups/group_0/weights/strategy", "/config_groups/group_0/weights/type"}) {
+    nlohmann::json changed = int8;
+    changed[nlohmann::json::json_pointer(path)] = 4;
+    INFO(path);
+    CHECK(with("quantization_config", changed).find("'quantization_config'") != std::string::npos);
+  }
+  for (char const* const path : {"/kv_cache_scheme", "/config_groups/group_0/input_activations"}) {
+    nlohmann::json changed = int8;
+    changed[nlohmann::json::json_pointer(path)] = {{"num_bits", 8}};
+    INFO(path);
+    CHECK(with("quantization_config", changed).find("'quantization_config'") != std::string::npos);
+  }
   CHECK(with("partial_rotary_factor", 0.5).find("'partial_rotary_factor'") != std::string::npos);
   CHECK(with("rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}})
             .find("'rope_scaling.rope_type' is yarn") != std::string::npos);

@@ -49,6 +49,20 @@ class scratch_folder {
 
 inline constexpr int tiny_vocabulary = 320;
 
+//! The quantization_config of 8-bit weights that is read.
+inline nlohmann::json int8_quantization() {
+  return {
+      {"quant_method", "compressed-tensors"},
+      {"format", "int-quantized"},
+      {"kv_cache_scheme", nullptr},
+      {"config_groups",
+       {{"group_0",
+         {{"targets", {"Linear"}},
+          {"input_activations", nullptr},
+          {"output_activations", nullptr},
+          {"weights", {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "channel"}}}}}}}};
+}
+
 //! A qwen2 model (biases, tied) of `layers` layers: 4 query heads on 2 kv heads of 64 channels.
 struct tiny_files {
   nlohmann::json config;
