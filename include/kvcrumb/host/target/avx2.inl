@@ -13,6 +13,10 @@ struct ops : plain_ops {
     std::memcpy(reinterpret_cast<char*>(&v) + 32, &b, sizeof b);
     return v;
   }
+  //! g++ 12.2 fills a vector that is wider than a register number by number.
+  static KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept {
+    return whole(_mm256_set1_ps(x), _mm256_set1_ps(x));
+  }
   static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
                                                    f32x16 const& c) noexcept {
     return whole(_mm256_fmadd_ps(part(a, 0), part(b, 0), part(c, 0)),

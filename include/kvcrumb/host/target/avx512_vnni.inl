@@ -9,6 +9,7 @@ struct ops {
                                                    f32x16 const& c) noexcept {
     return _mm512_fmadd_ps(a, b, c);
   }
+  static KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept { return _mm512_set1_ps(x); }
   static KVCRUMB_TARGET_INLINE void prefetch(std::byte const* p) noexcept { _mm_prefetch(p, _MM_HINT_T1); }
   static KVCRUMB_TARGET_INLINE f32x16 maximum(f32x16 const& a, f32x16 const& b) noexcept {
     return _mm512_max_ps(a, b);

@@ -29,6 +29,9 @@ struct encode_ops : plain_encode_ops {
   static KVCRUMB_TARGET_INLINE f32x16 widen(u16x16 const& h) noexcept {
     return _mm512_cvtph_ps(reinterpret_cast<__m256i>(h));
   }
+  static KVCRUMB_TARGET_INLINE i16x32 splat(std::int16_t x) noexcept {
+    return reinterpret_cast<i16x32>(_mm512_set1_epi16(x));
+  }
   static KVCRUMB_TARGET_INLINE i32x16 sign_extended(u16x16 const& h) noexcept {
     return reinterpret_cast<i32x16>(_mm512_cvtepi16_epi32(reinterpret_cast<__m256i>(h)));
   }

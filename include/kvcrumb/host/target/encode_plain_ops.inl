@@ -53,6 +53,7 @@ struct plain_encode_ops {
     return h;
   }
   static KVCRUMB_TARGET_INLINE f32x16 widen(u16x16 const& h) noexcept { return ops::from_half(&h); }
+  static KVCRUMB_TARGET_INLINE i16x32 splat(std::int16_t x) noexcept { return i16x32{} + x; }
   //! Patterns as integers, negative where their top bit is set, or not; and back.
   static KVCRUMB_TARGET_INLINE i32x16 sign_extended(u16x16 const& h) noexcept {
     return __builtin_convertvector(reinterpret_cast<i16x16 const&>(h), i32x16);

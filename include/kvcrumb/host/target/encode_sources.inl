@@ -98,7 +98,7 @@ struct token_codes : code_rows<Codec, Row, Few> {
           group = all.group_at[2 * m];
           KVCRUMB_TARGET_UNROLL
           for (int code = 0; code < Codec::levels; ++code)
-            above[code] = i16x32{} + w.above[code * all.params + at + group];
+            above[code] = encode_ops::splat(w.above[code * all.params + at + group]);
         }
         auto const keys = channels32<Row>::load(x).keys;
         u16x32 total = sum;

@@ -10,6 +10,7 @@ struct plain_ops {
   static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept { return reinterpret_cast<i32x16>(x); }
   static KVCRUMB_TARGET_INLINE f32x16 floats(i32x16 const& x) noexcept { return reinterpret_cast<f32x16>(x); }
 
+  static KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept { return f32x16{} + x; }
   static KVCRUMB_TARGET_INLINE void prefetch(std::byte const* p) noexcept { __builtin_prefetch(p, 0, 2); }
   static KVCRUMB_TARGET_INLINE f32x16 multiply_add(f32x16 const& a, f32x16 const& b,
                                                    f32x16 const& c) noexcept {

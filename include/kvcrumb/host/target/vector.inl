@@ -19,7 +19,7 @@ KVCRUMB_TARGET_INLINE i32x16 load(std::int32_t const* p) noexcept {
   return v;
 }
 KVCRUMB_TARGET_INLINE void store(std::int32_t* p, i32x16 const& v) noexcept { std::memcpy(p, &v, sizeof v); }
-KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept { return f32x16{} + x; }
+KVCRUMB_TARGET_INLINE f32x16 splat(float x) noexcept { return ops::splat(x); }
 KVCRUMB_TARGET_INLINE f32x16 to_floats(i32x16 const& v) noexcept {
   return __builtin_convertvector(v, f32x16);
 }
