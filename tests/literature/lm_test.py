@@ -457,7 +457,7 @@ def main():
             books_tests(data[0] / "books16m", data[0] / "books16m" / "heldout_frankenstein.txt", 81,
                         data[0] / "books16m_frankenstein_1024.safetensors", scratch)
         else:
-            print("NOT TESTED on books16m and its recording: there is no such folder in $KVCRUMB_DATA_DIR or $KVCRUMB_REAL_DATA_DIR")
+            print("NOT TESTED on books16m: no such folder in $KVCRUMB_DATA_DIR or $KVCRUMB_REAL_DATA_DIR")
     print(f"{len(failures)} failures")
     return 1 if failures else 0 if data else 77
 
