@@ -19,13 +19,13 @@ struct span_pass {
   std::uint8_t const* isolated;  //!< [heads][count] or null
   std::byte* const* sections;    //!< [heads]
   int heads, count, slot;
-  bool far;  //!< whether rows shall be fetched: those of the first heads
+  bool distant;  //!< whether rows shall be fetched: those of the first heads
 
   //! `next(h)`: rows to fetch while head h is encoded.
   template <class Next>
   void run(Next const& next) const noexcept {
     next_rows coming = next(0);
-    group_statistics<Codec, Row> const statistics{plan, memory, rows, isolated, count, far};
+    group_statistics<Codec, Row> const statistics{plan, memory, rows, isolated, count, distant};
     int const groups = Channelwise ? count / plan.group : plan.groups;
     int const owners = Channelwise ? plan.stride : count;
     if constexpr (Channelwise) {

@@ -31,7 +31,7 @@ struct group_statistics {
   rows_view<Row const> rows;
   std::uint8_t const* isolated;  //!< [heads][count] or null
   int count;
-  bool far;  //!< whether rows shall be fetched
+  bool distant;  //!< whether rows shall be fetched
 
   KVCRUMB_TARGET_INLINE bool is_out(int head, int i) const noexcept {
     return isolated != nullptr && isolated[static_cast<std::int64_t>(head) * count + i] != 0;
@@ -101,7 +101,7 @@ struct group_statistics {
         values[j] = 0.0f;
         for (int h = 0; h < heads && first + j < count; ++h) {
           if (is_out(h, first + j)) continue;
-          if (far) fetch(rows.row(h, first + j + rows_ahead) + begin, n);
+          if (distant) fetch(rows.row(h, first + j + rows_ahead) + begin, n);
           next.step(2);
           widen_range(rows.row(h, first + j) + begin, n, low, high);
           values[j] += static_cast<float>(n);
@@ -145,7 +145,7 @@ struct group_statistics {
     }
     for (int i = 0; i < used; ++i) {
       Row const* const row = kept_rows[i] + d;
-      if (far) fetch(row + rows_ahead * rows.stride_token, 32 * Chunks);
+      if (distant) fetch(row + rows_ahead * rows.stride_token, 32 * Chunks);
       next.step(2);
       KVCRUMB_TARGET_UNROLL
       for (int c = 0; c < Chunks; ++c) {
