@@ -82,22 +82,6 @@ void encode(benchmark::State& state, Scheme const& scheme, problem const& p, hos
 }
 
 template <class Scheme>
-void prefill(benchmark::State& state, Scheme const& scheme, problem const& p, host::execution const& how) {
-  std::int64_t const blocks =
-      static_cast<std::int64_t>(kvcrumb_bench::rows_for(p).keys.size()) / (p.values() / 2);
-  std::int64_t i = 0;
-  double bits = 0.0;
-  host::vector_encoder encoder{how};
-  kvcrumb_bench::cpu_clock const clock;
-  for (auto _ : state) {
-    auto const cache = kvcrumb_bench::filled_cache(scheme, p, i++ % blocks, encoder);
-    bits = cache.bits_per_value();
-    benchmark::DoNotOptimize(bits);
-  }
-  kvcrumb_bench::report(state, p, 2.0 * static_cast<double>(p.values()), bits, clock.seconds());
-}
-
-template <class Scheme>
 void add(char const* name, Scheme const& scheme, bool with_scores) {
   problem const p{0, 8, 4096};
   for (int i = 0; i < host::instruction_set_count; ++i) {
@@ -111,7 +95,10 @@ void add(char const* name, Scheme const& scheme, bool with_scores) {
     if (with_scores) continue;
     std::string const whole = std::string("prefill_vector/") + host::to_string(isa);
     benchmark::RegisterBenchmark(kvcrumb_bench::name_of(whole.c_str(), name, p).c_str(),
-                                 [=](benchmark::State& state) { prefill(state, scheme, p, how); })
+                                 [=](benchmark::State& state) {
+                                   host::vector_encoder encoder{how};
+                                   kvcrumb_bench::prefill(state, scheme, p, encoder);
+                                 })
         ->Unit(benchmark::kMillisecond);
   }
 }

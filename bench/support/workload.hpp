@@ -142,6 +142,21 @@ inline std::string processor_name() {
   return "unknown";
 }
 
+//! Fills caches with the prompts of rows_for(p) by turns; `with` as in filled_cache.
+template <class Scheme, class... With>
+void prefill(benchmark::State& state, Scheme const& scheme, problem const& p, With&... with) {
+  std::int64_t const blocks = static_cast<std::int64_t>(rows_for(p).keys.size()) / (p.values() / 2);
+  std::int64_t i = 0;
+  double bits = 0.0;
+  cpu_clock const clock;
+  for (auto _ : state) {
+    auto const cache = filled_cache(scheme, p, i++ % blocks, with...);
+    bits = cache.bits_per_value();
+    benchmark::DoNotOptimize(bits);
+  }
+  report(state, p, 2.0 * static_cast<double>(p.values()), bits, clock.seconds());
+}
+
 //! Body of main: measures the bandwidth, unless only the list is wanted, and runs the registered benchmarks.
 //! Three repetitions of 0.2 s each, of which the statistics are printed, if the command line does not say
 //! otherwise.

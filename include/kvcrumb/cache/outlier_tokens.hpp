@@ -63,9 +63,7 @@ struct outlier_tokens {
     } else if constexpr (Isolation::how == selection::smallest) {
       if (pool.capacity == 0 || (!preselected.empty() && !has_preselected(g))) return;
       rows_view<Row const> const keys = tail.view(0).keys;
-      std::vector<float> const all =
-          scores(isolate, rows_view<Row const>{keys.row(0, g.begin), keys.stride_head, keys.stride_token},
-                 g.count, encoder);
+      std::vector<float> const all = scores(isolate, keys.starting_at(0, g.begin), g.count, encoder);
       for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
         std::vector<scored_token> order;
         for (int i = 0; i < g.count; ++i)
@@ -89,8 +87,7 @@ struct outlier_tokens {
     if (count <= 0 || pool.capacity == 0) return;
     preselected.assign(static_cast<std::size_t>(pool.heads * count), 0);
     preselected_first = first;
-    std::vector<float> const all = scores(
-        isolate, rows_view<T const>{keys.row(0, first), keys.stride_head, keys.stride_token}, count, encoder);
+    std::vector<float> const all = scores(isolate, keys.read_only().starting_at(0, first), count, encoder);
     std::vector<scored_token> tokens(static_cast<std::size_t>(count));
     for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
       for (std::int64_t i = 0; i < count; ++i)
@@ -146,11 +143,10 @@ struct outlier_tokens {
       for (int head = 0; head < pool.heads; ++head) {
         for (std::int64_t i = 0; i < count; i += at_once) {
           std::int64_t const n = count - i < at_once ? count - i : at_once;
-          for (std::int64_t j = 0; j < n * pool.head_dim; ++j)
-            rounded[static_cast<std::size_t>(j)] =
-                convert<Row>(keys.row(head, i + j / pool.head_dim)[j % pool.head_dim]);
-          encoder.score(isolate, rows_view<Row const>{rounded.data(), 0, pool.head_dim}, 1, n, pool.head_dim,
-                        all.data() + head * count + i);
+          for (std::int64_t j = 0; j < n; ++j)
+            copy_row(keys.row(head, i + j), pool.head_dim, rounded.data() + j * pool.head_dim);
+          rows_view<Row const> const rows = hnd_rows<Row const>(rounded.data(), n, pool.head_dim);
+          encoder.score(isolate, rows, 1, n, pool.head_dim, all.data() + head * count + i);
         }
       }
     }

@@ -8,29 +8,17 @@
 #include "kvcrumb/cache/config.hpp"
 #include "kvcrumb/numeric/storage_float.hpp"
 #include "kvcrumb/outlier/isolation.hpp"
-#include "kvcrumb/view/rows_view.hpp"
+#include "kvcrumb/view/row_request.hpp"
 
 namespace kvcrumb::inline v0 {
-
-//! Rows of one side of one tile of every kv head, about to be encoded.
-template <storage_float Row>
-struct rows_to_encode {
-  rows_view<Row const> rows{};             //!< row(head, i), 0 <= i < count
-  std::uint8_t const* isolated = nullptr;  //!< [heads][count], nonzero: kept exact elsewhere; null: none
-  std::byte* const* sections = nullptr;    //!< [heads], this side's section of the tile
-  int heads = 0;
-  int count = 0;              //!< a multiple of append_tokens
-  int slot = 0;               //!< first slot, a multiple of append_tokens; slot + count <= tile_tokens
-  std::int64_t position = 0;  //!< of the first row in the sequence
-};
 
 //! What kv_cache::append and prefill accept besides a tracer: scheme_encoder, host::vector_encoder, or the
 //! caller's own. It must write the bytes and give the scores that scheme_encoder does.
 //!
-//!   whole_tiles                                   whether it wants up to a tile at once, or single append
-//!   units prepare<Row>(scheme, config) -> status        before anything changes: whether it can, and its
-//!   memory score(isolate, keys, heads, n, dim, scores)   scores[head * n + i] of row(head, i); cannot fail
-//!   encode(side_scheme, side, shape, rows)        cannot fail
+//!   whole_tiles                      whether it wants up to a tile at once, or single append units
+//!   prepare<Row>(scheme, config)     a status before anything changes: whether it can, and its memory
+//!   score(isolate, keys, heads, n, dim, scores)     scores[head * n + i] of row(head, i); cannot fail
+//!   encode(side_scheme, side, shape, request)       a row_request; cannot fail
 template <class Encoder>
 concept row_encoder = requires {
   { std::remove_cvref_t<Encoder>::whole_tiles } -> std::convertible_to<bool>;
@@ -53,31 +41,19 @@ class scheme_encoder {
     floats_.resize(static_cast<std::size_t>(head_dim));
     for (int head = 0; head < heads; ++head) {
       for (std::int64_t i = 0; i < count; ++i) {
-        widen(keys.row(head, i), head_dim, floats_.data());
+        for (int d = 0; d < head_dim; ++d)
+          floats_[static_cast<std::size_t>(d)] = to_float(keys.row(head, i)[d]);
         scores[head * count + i] = isolate.score(floats_.data(), head_dim);
       }
     }
   }
   template <class Side, storage_float Row>
-  void encode(Side const& scheme, side which, tile_shape shape, rows_to_encode<Row> const& r) {
-    std::int64_t const width = shape.head_dim;
-    floats_.resize(static_cast<std::size_t>(r.heads * r.count * width));
-    for (int head = 0; head < r.heads; ++head) {
-      for (int i = 0; i < r.count; ++i)
-        widen(r.rows.row(head, i), shape.head_dim, floats_.data() + (head * r.count + i) * width);
-    }
-    encode_request const request{floats_.data(), r.isolated, r.sections, r.heads,
-                                 r.count,        r.slot,     r.position};
-    scheme.encode(which, shape, request, tracer_);
+  void encode(Side const& scheme, side which, tile_shape shape, row_request<Row const> const& r) {
+    floats_.resize(static_cast<std::size_t>(r.heads * r.count) * static_cast<std::size_t>(shape.head_dim));
+    encode_as_floats(scheme, which, shape, r, floats_.data(), tracer_);
   }
 
  private:
-  template <class Row>
-  static void widen(Row const* row, int head_dim, float* to) noexcept {
-    for (int d = 0; d < head_dim; ++d)
-      to[d] = to_float(row[d]);
-  }
-
   Tracer& tracer_;
   std::vector<float> floats_;
 };

@@ -52,6 +52,17 @@ status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count,
   return status::ok;
 }
 
+//! n values, rounded to another type where it is one.
+template <storage_float From, storage_float To>
+void copy_row(From const* from, int n, To* to) noexcept {
+  if constexpr (std::is_same_v<From, To>) {
+    std::copy_n(from, n, to);
+  } else {
+    for (int d = 0; d < n; ++d)
+      to[d] = convert<To>(from[d]);
+  }
+}
+
 //! Full-precision rows [head][capacity][head_dim], keys and values; grows by doubling.
 template <storage_float Row>
 struct row_store {
@@ -102,18 +113,9 @@ struct row_store {
            std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {
       for (std::int64_t j = 0; j < n; ++j) {
-        copy_row(k.row(h, i + j), key(h, at + j));
-        copy_row(v.row(h, i + j), value(h, at + j));
+        copy_row(k.row(h, i + j), head_dim, key(h, at + j));
+        copy_row(v.row(h, i + j), head_dim, value(h, at + j));
       }
-    }
-  }
-  template <class From>
-  void copy_row(From const* from, Row* to) const noexcept {
-    if constexpr (std::is_same_v<std::remove_const_t<From>, Row>) {
-      std::copy_n(from, head_dim, to);
-    } else {
-      for (int d = 0; d < head_dim; ++d)
-        to[d] = convert<Row>(from[d]);
     }
   }
   void drop_front(std::int64_t n) noexcept {

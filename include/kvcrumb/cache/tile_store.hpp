@@ -66,12 +66,9 @@ struct tile_store {
     }
     std::uint8_t const* out = isolated.empty() ? nullptr : isolated.data();
     exact_rows<Row> const all = rows.view(0);
-    auto const from = [begin](rows_view<Row const> v) {
-      return rows_view<Row const>{v.row(0, begin), v.stride_head, v.stride_token};
-    };
-    rows_to_encode<Row> request{from(all.keys), out, keys.data(), heads, n, at, position};
+    row_request<Row const> request{all.keys.starting_at(0, begin), out, keys.data(), heads, n, at, position};
     encoder.encode(scheme.key, side::key, config.shape, request);
-    request.rows = from(all.values);
+    request.rows = all.values.starting_at(0, begin);
     request.sections = values.data();
     encoder.encode(scheme.value, side::value, config.shape, request);
   }

@@ -56,22 +56,6 @@ void run_encode(instruction_set isa, SideScheme const& scheme, encode_plan const
   }
 }
 
-//! The scheme's own encode, head by head span, on rows as floats in `work`.
-template <class SideScheme, class Row>
-void encode_slowly(SideScheme const& scheme, side which, tile_shape shape, row_request<Row const> const& r,
-                   std::byte* work) noexcept {
-  float* const rows = reinterpret_cast<float*>(work);
-  float* to = rows;
-  for (int head = 0; head < r.heads; ++head) {
-    for (int i = 0; i < r.count; ++i, to += shape.head_dim) {
-      for (int d = 0; d < shape.head_dim; ++d)
-        to[d] = to_float(r.rows.row(head, i)[d]);
-    }
-  }
-  null_tracer none;
-  scheme.encode(which, shape, {rows, r.isolated, r.sections, r.heads, r.count, r.slot, 0}, none);
-}
-
 }  // namespace detail
 
 //! Ok if host::encode answers for this side of a scheme under `how`, besides bad arguments; otherwise the
@@ -138,7 +122,8 @@ status encode(SideScheme const& scheme, side which, tile_shape shape, row_reques
       return status::ok;
     }
   }
-  detail::encode_slowly(scheme, which, shape, request, work.data());
+  null_tracer none;
+  encode_as_floats(scheme, which, shape, request, reinterpret_cast<float*>(work.data()), none);
   return status::ok;
 }
 

@@ -9,20 +9,11 @@
 #include "kvcrumb/host/instruction_set.hpp"
 #include "kvcrumb/host/memory.hpp"
 #include "kvcrumb/transform/identity.hpp"
-#include "kvcrumb/view/rows_view.hpp"
+#include "kvcrumb/view/row_request.hpp"
 
 namespace kvcrumb::inline v0::host {
 
-//! Rows to encode into one tile of each kv head, read where they are; otherwise as kvcrumb::encode_request.
-template <row_element Row>
-struct row_request {
-  rows_view<Row> rows{};                   //!< row(head, i), 0 <= i < count
-  std::uint8_t const* isolated = nullptr;  //!< [heads][count], nonzero: kept exact elsewhere; null: none
-  std::byte* const* sections = nullptr;    //!< [heads], this side's section of the tile
-  int heads = 0;
-  int count = 0;  //!< a multiple of append_tokens
-  int slot = 0;   //!< first slot, a multiple of append_tokens; slot + count <= tile_tokens
-};
+using kvcrumb::row_request;
 
 //! What host::encode knows about one side of a scheme; the primary template is a scheme that it cannot
 //! encode.

@@ -72,7 +72,7 @@ status score_rows(Score const& score, rows_view<Row> rows, int heads, std::int64
     if constexpr (detail::score_kernel<Score>::supported && sizeof(Row) >= 2) {
       if (quick) {
         using base = typename detail::score_kernel<Score>::base;
-        rows_view<row_type const> const of_head{rows.row(head, 0), rows.stride_head, rows.stride_token};
+        rows_view<row_type const> const of_head = rows.read_only().starting_at(head, 0);
         detail::run_scores<base>(how.isa, of_head, tokens, head_dim, to);
         for (std::int64_t i = 0; detail::score_kernel<Score>::negate && i < tokens; ++i)
           to[i] = -to[i];

@@ -2,9 +2,8 @@
 //! @file host::vector_encoder: appending to a kv_cache with the vector instructions of the processor.
 #pragma once
 
-#include <vector>
-
 #include "kvcrumb/cache/row_encoder.hpp"
+#include "kvcrumb/cache/storage.hpp"
 #include "kvcrumb/host/encode.hpp"
 #include "kvcrumb/host/encode_scores.hpp"
 
@@ -47,9 +46,8 @@ class vector_encoder {
     KVCRUMB_ASSERT(s == status::ok);
   }
   template <class Side, storage_float Row>
-  void encode(Side const& scheme, side which, tile_shape shape, rows_to_encode<Row> const& r) noexcept {
-    row_request<Row const> const request{r.rows, r.isolated, r.sections, r.heads, r.count, r.slot};
-    [[maybe_unused]] status const s = host::encode(scheme, which, shape, request, work(), how_);
+  void encode(Side const& scheme, side which, tile_shape shape, row_request<Row const> const& r) noexcept {
+    [[maybe_unused]] status const s = host::encode(scheme, which, shape, r, memory_, how_);
     KVCRUMB_ASSERT(s == status::ok);
   }
 
@@ -76,19 +74,12 @@ class vector_encoder {
     if (sizeof(Row) < 2 && !how_.allow_slow) return status::unsupported;
     std::int64_t const bytes =
         encode_workspace_bytes(scheme, which, config.shape, config.kv_heads, config.shape.tile_tokens);
-    if (bytes > static_cast<std::int64_t>(work().size()))
-      memory_.resize(static_cast<std::size_t>(bytes) + 63);
+    if (bytes > static_cast<std::int64_t>(memory_.size())) memory_.resize(static_cast<std::size_t>(bytes));
     return status::ok;
-  }
-  //! The working memory from its first multiple of 64 on.
-  std::span<std::byte> work() noexcept {
-    if (memory_.empty()) return {};
-    std::size_t const past = reinterpret_cast<std::uintptr_t>(memory_.data()) % 64;
-    return std::span<std::byte>{memory_}.subspan((64 - past) % 64);
   }
 
   execution how_;
-  std::vector<std::byte> memory_;
+  kvcrumb::detail::byte_buffer memory_;
 };
 
 }  // namespace kvcrumb::inline v0::host

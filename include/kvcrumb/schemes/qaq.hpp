@@ -77,8 +77,7 @@ class qaq_cache {
     if (status const s = detail::check_row_values<Row>(keys, heads, count, width); s != status::ok) return s;
     if (status const s = detail::check_row_values<Row>(values, heads, count, width); s != status::ok)
       return s;
-    for (std::int64_t i = 0; i < count; ++i)
-      tail_.push(keys, values, i, 1);
+    tail_.push(keys, values, 0, count);
     return status::ok;
   }
 
@@ -143,7 +142,7 @@ class qaq_cache {
       return s;
     options.sink_logits = nullptr;  // counted once, with the exact rows
     for (int head = 0; head < config_.kv_heads; ++head) {
-      rows_view<Q> const of_head{q.row(head * ratio, 0), q.stride_head, q.stride_token};
+      rows_view<Q> const of_head = q.starting_at(head * ratio, 0);
       for (token_class const& c : classes_[static_cast<std::size_t>(head)]) {
         detail::shifted_heads<std::remove_reference_t<Tracer>> moved{tracer, head * ratio};
         if (status const s =

@@ -24,6 +24,10 @@ struct rows_view {
   KVCRUMB_API constexpr T* row(std::int64_t head, std::int64_t token) const noexcept {
     return data + head * stride_head + token * stride_token;
   }
+  //! The same rows, numbered from this one on.
+  KVCRUMB_API constexpr rows_view starting_at(std::int64_t head, std::int64_t token) const noexcept {
+    return {row(head, token), stride_head, stride_token};
+  }
 };
 
 //! [head][token][dim] in one piece.

@@ -153,7 +153,7 @@ void encode_side(Scheme const& scheme, codebook_steps const& steps, encode_plan 
           r.sections + first, heads, r.count, r.slot, first == 0}
           .run(next);
     } else {
-      rows_view<Row const> const rows{r.rows.row(first, 0), r.rows.stride_head, r.rows.stride_token};
+      rows_view<Row const> const rows = r.rows.starting_at(first, 0);
       span_pass<codec_type, channelwise, Row>{scheme.codec,       steps, plan,    memory, rows,      isolated,
                                               r.sections + first, heads, r.count, r.slot, first == 0}
           .run(next);
