@@ -191,18 +191,29 @@ class stream_floor {
   }
 
  private:
-  using block = std::int64_t __attribute__((vector_size(64), aligned(8), may_alias));
+#if defined(__AVX512F__)
+  static constexpr int width = 64;
+#elif defined(__AVX2__)
+  static constexpr int width = 32;
+#else
+  static constexpr int width = 16;
+#endif
+  //! As wide as a register: g++ takes wider ones apart, and reads at two thirds of the speed.
+  using block = std::int64_t __attribute__((vector_size(width), aligned(8), may_alias));
   static std::int64_t sum(std::byte const* p, std::int64_t bytes) {
-    block a{}, b{}, c{}, d{};
+    block sums[4] = {};
     std::int64_t const quarter = bytes / 256 * 64;
     for (std::int64_t i = 0; i < quarter; i += 64) {
-      a += *reinterpret_cast<block const*>(p + i);
-      b += *reinterpret_cast<block const*>(p + quarter + i);
-      c += *reinterpret_cast<block const*>(p + 2 * quarter + i);
-      d += *reinterpret_cast<block const*>(p + 3 * quarter + i);
+      for (int s = 0; s < 4; ++s) {
+        for (int at = 0; at < 64; at += width)
+          sums[s] += *reinterpret_cast<block const*>(p + s * quarter + i + at);
+      }
     }
-    a += b + c + d;
-    return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
+    sums[0] += sums[1] + sums[2] + sums[3];
+    std::int64_t total = 0;
+    for (int i = 0; i < width / 8; ++i)
+      total += sums[0][i];
+    return total;
   }
   std::vector<std::int64_t> sums_ = std::vector<std::int64_t>(16 * 512);
 };

@@ -48,6 +48,17 @@
 #define KVCRUMB_PRAGMA(tokens) _Pragma(#tokens)
 #define KVCRUMB_TARGET_INLINE inline __attribute__((always_inline))
 
+// For vectors_halved.inl.
+#define KVCRUMB_HALVED_OPERATOR(op)                                                                 \
+  template <class Half>                                                                             \
+  KVCRUMB_TARGET_INLINE auto operator op(halved<Half> const& a, halved<Half> const& b) noexcept {   \
+    return halved<std::remove_cvref_t<decltype(a.low op b.low)>>{a.low op b.low, a.high op b.high}; \
+  }                                                                                                 \
+  template <class Half>                                                                             \
+  KVCRUMB_TARGET_INLINE auto operator op(halved<Half> const& a, element<Half> b) noexcept {         \
+    return halved<std::remove_cvref_t<decltype(a.low op b)>>{a.low op b, a.high op b};              \
+  }
+
 // 64-byte vectors never cross a call that is not inlined. Not undone at the end: templates are compiled at
 // the end of the translation unit, and g++ 12.2 takes the state of this warning from there.
 #pragma GCC diagnostic ignored "-Wpsabi"
@@ -60,6 +71,7 @@
 // The order of these files is not alphabetical.
 // clang-format off
 namespace kvcrumb::inline v0::host::target_portable {
+#include "kvcrumb/host/target/vectors_whole.inl"
 #include "kvcrumb/host/target/plain_ops.inl"
 #include "kvcrumb/host/target/portable.inl"
 #include "kvcrumb/host/target/series.inl"
@@ -88,7 +100,8 @@ namespace kvcrumb::inline v0::host::target_portable {
 #if defined(__x86_64__)
 KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX2)
 namespace kvcrumb::inline v0::host::target_avx2 {
-#include "kvcrumb/host/target/plain_ops.inl"
+inline constexpr int register_bytes = 32;
+#include "kvcrumb/host/target/vectors_halved.inl"
 #include "kvcrumb/host/target/avx2.inl"
 #include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/plain_power.inl"
@@ -101,7 +114,6 @@ namespace kvcrumb::inline v0::host::target_avx2 {
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/softmax.inl"
 #include "kvcrumb/host/target/pass.inl"
-#include "kvcrumb/host/target/encode_plain_ops.inl"
 #include "kvcrumb/host/target/encode_avx2.inl"
 #include "kvcrumb/host/target/encode_codec.inl"
 #include "kvcrumb/host/target/encode_rows.inl"
@@ -116,6 +128,7 @@ KVCRUMB_END_TARGET
 
 KVCRUMB_BEGIN_TARGET(KVCRUMB_AVX512_VNNI)
 namespace kvcrumb::inline v0::host::target_avx512_vnni {
+#include "kvcrumb/host/target/vectors_whole.inl"
 #include "kvcrumb/host/target/avx512_vnni.inl"
 #include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/avx512_power.inl"
@@ -144,7 +157,8 @@ KVCRUMB_END_TARGET
 #elif defined(__aarch64__)
 KVCRUMB_BEGIN_TARGET(KVCRUMB_DOTPROD)
 namespace kvcrumb::inline v0::host::target_neon_dotprod {
-#include "kvcrumb/host/target/plain_ops.inl"
+inline constexpr int register_bytes = 16;
+#include "kvcrumb/host/target/vectors_halved.inl"
 #include "kvcrumb/host/target/neon_dotprod.inl"
 #include "kvcrumb/host/target/series.inl"
 #include "kvcrumb/host/target/plain_power.inl"
@@ -157,7 +171,6 @@ namespace kvcrumb::inline v0::host::target_neon_dotprod {
 #include "kvcrumb/host/target/multiply.inl"
 #include "kvcrumb/host/target/softmax.inl"
 #include "kvcrumb/host/target/pass.inl"
-#include "kvcrumb/host/target/encode_plain_ops.inl"
 #include "kvcrumb/host/target/encode_neon.inl"
 #include "kvcrumb/host/target/encode_codec.inl"
 #include "kvcrumb/host/target/encode_rows.inl"

@@ -12,7 +12,6 @@ KVCRUMB_TARGET_INLINE void multiply_bytes(__m512i& accumulator, __m512i codes, _
 
 //! All 16-bit elements. (Not the intrinsic: without optimization it is a macro for constants.)
 KVCRUMB_TARGET_INLINE __m512i shifted_right(__m512i const& x, int bits) noexcept {
-  using u16x32 = std::uint16_t __attribute__((vector_size(64)));
   return reinterpret_cast<__m512i>(reinterpret_cast<u16x32>(x) >> static_cast<std::uint16_t>(bits));
 }
 

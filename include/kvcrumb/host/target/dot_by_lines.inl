@@ -2,40 +2,35 @@
 //! @file Integer sums of a section by line_products. Included once by targets.hpp for each target that has
 //! them.
 
-KVCRUMB_TARGET_INLINE void store_terms(i32x16 const (&v)[4], std::int8_t* high, std::int8_t* low) noexcept {
-  for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 16; ++j) {
-      int const upper = (v[i][j] + 128) >> 8;
-      high[16 * i + j] = static_cast<std::int8_t>(upper);
-      low[16 * i + j] = static_cast<std::int8_t>(v[i][j] - 256 * upper);
-    }
-  }
-}
-
 //! Operands of one query row: for each set and k unit 64 bytes of high and 64 bytes of low terms. `terms`
-//! holds for each row group the high and then the low bytes of all columns.
+//! holds for each row group the high and then the low bytes of all columns, as store_terms writes them.
 inline void build_operand(section_plan const& p, operand_sets const& sets, std::int8_t const* terms,
                           std::byte* operand) noexcept {
+  alignas(16) static constexpr std::int8_t padding[16] = {};
   int const padded = padded_columns(p);
   for (int number = 0; number < sets.count; ++number) {
-    for (int kk = 0; kk < p.k_units; ++kk, operand += 128) {
-      for (int d = 0; d < 4; ++d) {
-        operand_sets::element const& e = sets.sets[number].elements[d];
-        int const k = kk * p.k_fields + e.block;
-        bool const padding = 16 * k >= p.columns;
-        std::int8_t const* const source = terms + static_cast<std::int64_t>(e.group) * 2 * padded +
-                                          (padding ? 0 : 32 * (k >> 1) + 4 * (k & 1));
-        for (int t = 0; t < 4; ++t) {
-          for (int term = 0; term < 2; ++term) {
-            std::byte* const at = operand + 64 * term + 16 * t + 4 * d;
-            if (padding) {
-              std::memset(at, 0, 4);
-            } else {
-              std::memcpy(at, source + term * padded + 8 * t, 4);
-            }
-          }
-        }
+    operand_sets::element const(&elements)[4] = sets.sets[number].elements;
+    if (p.k_fields == 1 && elements[0] == elements[1] && elements[1] == elements[2] &&
+        elements[2] == elements[3]) {
+      std::int8_t const* high = terms + static_cast<std::int64_t>(elements[0].group) * 2 * padded;
+      for (int k = 0; k < p.k_units; ++k, operand += 128, high += 16) {
+        repeat_terms(operand, high);
+        repeat_terms(operand + 64, high + padded);
       }
+      continue;
+    }
+    for (int kk = 0; kk < p.k_units; ++kk, operand += 128) {
+      std::int8_t const *high[4], *low[4];
+      KVCRUMB_TARGET_UNROLL
+      for (int d = 0; d < 4; ++d) {
+        int const k = kk * p.k_fields + elements[d].block;
+        bool const inside = 16 * k < p.columns;
+        high[d] =
+            inside ? terms + static_cast<std::int64_t>(elements[d].group) * 2 * padded + 16 * k : padding;
+        low[d] = inside ? high[d] + padded : padding;
+      }
+      deal_terms(operand, high);
+      deal_terms(operand + 64, low);
     }
   }
 }
@@ -47,36 +42,48 @@ template <int Bits, bool Levels, int H>
 void dot_section(section_plan const& p, operand_sets const& sets, std::byte const* codes,
                  std::byte const* const (&operands)[H], std::int32_t* const (&sums)[H], int k_begin,
                  int k_end, level_table const* levels, std::byte const* next, background& other) noexcept {
+  using products_type = line_products<Bits, Levels>;
   constexpr int shifts = 8 / Bits;
   for (int h = 0; h < H; ++h)
     std::memset(sums[h], 0, static_cast<std::size_t>(p.rows) * sizeof(std::int32_t));
   std::int64_t const stride = static_cast<std::int64_t>(p.p_units) * 512;
   for (int pp = 0; pp < p.p_units; ++pp) {
-    for (int g = 0; g < 8; ++g) {
+    for (int g = 0; g < 8; g += 2) {
       for (int h = 0; h < H; ++h) {
-        line_products<Bits, Levels> products;
-        std::byte const* operand[shifts];
+        line_sums total[2][shifts];
         KVCRUMB_TARGET_UNROLL
-        for (int s = 0; s < shifts; ++s)
-          operand[s] =
-              operands[h] + (static_cast<std::int64_t>(sets.of[pp * shifts + s]) * p.k_units + k_begin) * 128;
-        std::byte const* line = codes + (pp * 512 + g * 64) + k_begin * stride;
-        for (int kk = k_begin; kk < k_end; ++kk, line += stride) {
-          products.add(line, operand, levels);
-          if (h == 0) {
-            ops::prefetch(next);
-            next += 64;
-          }
+        for (int i = 0; i < 2; ++i) {
+          products_type products{levels};
+          std::byte const* operand[shifts];
           KVCRUMB_TARGET_UNROLL
           for (int s = 0; s < shifts; ++s)
-            operand[s] += 128;
+            operand[s] = operands[h] +
+                         (static_cast<std::int64_t>(sets.of[pp * shifts + s]) * p.k_units + k_begin) * 128;
+          std::byte const* line = codes + (pp * 512 + (g + i) * 64) + k_begin * stride;
+          for (int kk = k_begin; kk < k_end;) {
+            int const stop = k_end - kk < products_type::lines ? k_end : kk + products_type::lines;
+            for (; kk < stop; ++kk, line += stride) {
+              products.add(line, operand);
+              if (h == 0) {
+                ops::prefetch(next);
+                next += 64;
+              }
+              KVCRUMB_TARGET_UNROLL
+              for (int s = 0; s < shifts; ++s)
+                operand[s] += 128;
+            }
+            products.widen();
+          }
+          products.total(total[i]);
         }
-        products.finish();
+        KVCRUMB_TARGET_UNROLL
         for (int s = 0; s < shifts; ++s) {
-          for (int d = 0; d < 4; ++d)
-            sums[h][sets.place[pp * shifts + s][d] + operand_sets::row_offset(g)] += products.sums[s][d];
+          std::int16_t const* const place = sets.place[pp * shifts + s];
+          std::int32_t* const rows = sums[h] + operand_sets::row_offset(g);
+          add_sums(total[0][s], total[1][s], rows + place[0], rows + place[2]);
         }
       }
+      other.step();
       other.step();
     }
   }

@@ -79,14 +79,6 @@ struct encode_ops : plain_encode_ops {
     return reinterpret_cast<i32x16>(_mm512_ternarylogic_epi32(raw(v), _mm512_srai_epi32(raw(v), 31),
                                                               _mm512_set1_epi32(0x7FFFFFFF), 0x78));
   }
-  static KVCRUMB_TARGET_INLINE i32x16 evens(i32x16 const& a, i32x16 const& b) noexcept {
-    __m512i const index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return reinterpret_cast<i32x16>(_mm512_permutex2var_epi32(raw(a), index, raw(b)));
-  }
-  static KVCRUMB_TARGET_INLINE i32x16 odds(i32x16 const& a, i32x16 const& b) noexcept {
-    __m512i const index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    return reinterpret_cast<i32x16>(_mm512_permutex2var_epi32(raw(a), index, raw(b)));
-  }
   template <int Block>
   static KVCRUMB_TARGET_INLINE i32x16 line(u16x32 const& a, u16x32 const& b) noexcept {
     __m512i const index =
@@ -111,5 +103,15 @@ struct encode_ops : plain_encode_ops {
       n = _mm512_mask_add_epi32(n, _mm512_cmpgt_epi32_mask(raw(key), middle), n, _mm512_set1_epi32(half));
     }
     return reinterpret_cast<i32x16>(n);
+  }
+  static KVCRUMB_TARGET_INLINE u16x16 lower_half(u16x32 const& v) noexcept {
+    return reinterpret_cast<u16x16>(_mm512_castsi512_si256(raw(v)));
+  }
+  static KVCRUMB_TARGET_INLINE u16x16 upper_half(u16x32 const& v) noexcept {
+    return reinterpret_cast<u16x16>(_mm512_extracti64x4_epi64(raw(v), 1));
+  }
+  static KVCRUMB_TARGET_INLINE u16x32 joined(u16x16 const& a, u16x16 const& b) noexcept {
+    return reinterpret_cast<u16x32>(_mm512_inserti64x4(_mm512_castsi256_si512(reinterpret_cast<__m256i>(a)),
+                                                       reinterpret_cast<__m256i>(b), 1));
   }
 };

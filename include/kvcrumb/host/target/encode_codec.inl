@@ -23,7 +23,7 @@ KVCRUMB_TARGET_INLINE i32x16 above(i32x16 const& a, i32x16 const& b) noexcept {
   return encode_ops::above(a, b);
 }
 KVCRUMB_TARGET_INLINE i32x16 above(i32x16 const& a, std::int32_t b) noexcept {
-  return encode_ops::above(a, i32x16{} + b);
+  return encode_ops::above(a, filled<i32x16>(b));
 }
 //! is_positive_bits and is_finite_bits.
 KVCRUMB_TARGET_INLINE i32x16 positive(f32x16 const& x) noexcept {
@@ -38,7 +38,7 @@ KVCRUMB_TARGET_INLINE f32x16 of_key(i32x16 const& k) noexcept { return floats_of
 
 //! The value of x rounded to binary16, nearest even and saturating; x is no NaN.
 KVCRUMB_TARGET_INLINE f32x16 half_step(f32x16 const& x) noexcept {
-  i32x16 const limit = i32x16{} + 0x477FE000;  // 65504
+  i32x16 const limit = filled<i32x16>(0x477FE000);  // 65504
   i32x16 const sign = bits_of(x) & std::numeric_limits<std::int32_t>::min();
   i32x16 const m = encode_ops::smaller(bits_of(x) & 0x7FFFFFFF, limit);
   return encode_ops::widen(encode_ops::half_of(floats_of(m | sign)));
@@ -52,7 +52,7 @@ template <>
 struct stored16<float> {
   static KVCRUMB_TARGET_INLINE f32x16 nearest(f32x16 const& x) noexcept {
     i32x16 const sign = bits_of(x) & std::numeric_limits<std::int32_t>::min();
-    return floats_of(sign | encode_ops::smaller(bits_of(x) & 0x7FFFFFFF, i32x16{} + 0x7F7FFFFF));
+    return floats_of(sign | encode_ops::smaller(bits_of(x) & 0x7FFFFFFF, filled<i32x16>(0x7F7FFFFF)));
   }
   static KVCRUMB_TARGET_INLINE f32x16 up(f32x16 const& x) noexcept { return nearest(x); }
   static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept { return bits_of(x); }
@@ -60,7 +60,7 @@ struct stored16<float> {
 template <>
 struct stored16<bfloat16> {
   static KVCRUMB_TARGET_INLINE f32x16 nearest(f32x16 const& x) noexcept {
-    return rounded(x, i32x16{} + 0x7FFF + ((bits_of(x) >> 16) & 1));
+    return rounded(x, ((bits_of(x) >> 16) & 1) + 0x7FFF);
   }
   static KVCRUMB_TARGET_INLINE f32x16 up(f32x16 const& x) noexcept {
     return rounded(x, ~(bits_of(x) >> 31) & 0xFFFF);
@@ -71,7 +71,7 @@ struct stored16<bfloat16> {
   static KVCRUMB_TARGET_INLINE f32x16 rounded(f32x16 const& x, i32x16 const& add) noexcept {
     i32x16 const sign = bits_of(x) & std::numeric_limits<std::int32_t>::min();
     i32x16 const m = ((bits_of(x) & 0x7FFFFFFF) + add) & ~0xFFFF;  // 0x7F800000 + 0xFFFF is still positive
-    return floats_of(sign | encode_ops::smaller(m, i32x16{} + 0x7F7F0000));
+    return floats_of(sign | encode_ops::smaller(m, filled<i32x16>(0x7F7F0000)));
   }
 };
 template <>
@@ -80,9 +80,9 @@ struct stored16<float16> {
   static KVCRUMB_TARGET_INLINE f32x16 up(f32x16 const& x) noexcept {
     f32x16 const r = half_step(x);
     i32x16 const low = above(key_of(x), key_of(r)) &
-                       above(i32x16{} + 0x477FE000, bits_of(r));  // below x, and not the largest number
+                       above(filled<i32x16>(0x477FE000), bits_of(r));  // below x, and not the largest number
     i32x16 const h = encode_ops::zero_extended(encode_ops::half_of(r));
-    i32x16 const next = h + (low & (1 - (h >> 15) * 2));  // away from zero or towards it
+    i32x16 const next = h + (low & (-(h >> 15) | 1));  // away from zero or towards it
     return encode_ops::widen(encode_ops::low_halves(next));
   }
   static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept {
@@ -95,13 +95,13 @@ KVCRUMB_TARGET_INLINE f32x16 stored_down(f32x16 const& x) noexcept {
 }
 
 //! Group parameters where there is a finite group, NaN where it is damaged and 0 where it is empty.
-KVCRUMB_TARGET_INLINE group_params16 settled(group_params16 p, i32x16 const& is_finite,
+KVCRUMB_TARGET_INLINE group_params16 settled(group_params16 const& p, i32x16 const& is_finite,
                                              f32x16 const& count) noexcept {
   i32x16 const some = above(bits_of(count), 0);
-  f32x16 const nan = floats_of(i32x16{} + 0x7FC00000);
-  for (f32x16* v : {&p.value[0], &p.value[1], &p.work})
-    *v = floats_of(some & bits_of(select(is_finite, *v, nan)));
-  return p;
+  f32x16 const nan = floats_of(filled<i32x16>(0x7FC00000));
+  return {{floats_of(some & bits_of(select(is_finite, p.value[0], nan))),
+           floats_of(some & bits_of(select(is_finite, p.value[1], nan)))},
+          floats_of(some & bits_of(select(is_finite, p.work, nan)))};
 }
 
 //! Positive numbers to integers by the rules of `rounding`, at most `top`; 0 for others, NaN must not occur.
@@ -110,7 +110,7 @@ KVCRUMB_TARGET_INLINE i32x16 to_codes(f32x16 const& t, float top) noexcept {
   i32x16 const low = encode_ops::larger(bits_of(t), i32x16{});
   f32x16 const x = floats_of(encode_ops::smaller(low, bits_of(splat(top))));
   if constexpr (Round == rounding::half_even) return ops::round(x);
-  i32x16 const whole = __builtin_convertvector(x, i32x16);
+  i32x16 const whole = convert<i32x16>(x);
   if constexpr (Round == rounding::floor_cell) return whole;
   f32x16 const rest = encode_ops::sub(x, to_floats(whole));
   return whole - above(bits_of(rest), 0x3EFFFFFF);
@@ -162,7 +162,7 @@ struct codec16<affine<Bits, Param, Options>> {
       f32x16 const value = select(above(key_of(negative(low)), key_of(high)), low, high);
       p.value[0] = select(fits, p.value[0], stored::nearest(magnitude(value)));
       f32x16 const one =
-          floats_of(above(i32x16{} - 1, key_of(value)) & bits_of(splat(1.0f)));  // -1: the key of -0
+          floats_of(above(filled<i32x16>(-1), key_of(value)) & bits_of(splat(1.0f)));  // -1: the key of -0
       p.value[1] = select(fits, stored::nearest(point), one);
       p.work = floats_of(fits & bits_of(p.work));
     }
@@ -279,6 +279,6 @@ struct codec16<codebook<Table, Param, Scale>> {
                                              group_params16 const& p) noexcept {
     f32x16 const q = floats_of(bits_of(encode_ops::div(x, p.value[0])) & positive(p.value[0]));
     i32x16 const rank = encode_ops::template rank<(1 << Table::bits) - 1>(steps, key_of(q));
-    return steps.in_order ? rank : __builtin_convertvector(ops::look_up(steps.code, rank), i32x16);
+    return steps.in_order ? rank : convert<i32x16>(ops::look_up(steps.code, rank));
   }
 };

@@ -9,13 +9,11 @@ KVCRUMB_TARGET_INLINE void put_line(std::byte* at, unsigned const (&mask)[2], in
   unsigned const low = mask[0] << shift, high = mask[1] << shift;
   i32x16 v = codes << shift;
   if ((low & high) != 0xFFFFu) {
-    auto const a = static_cast<std::int32_t>(low * 0x10001u), b = static_cast<std::int32_t>(high * 0x10001u);
-    i32x16 const ours{a, b, a, b, a, b, a, b, a, b, a, b, a, b, a, b};  // dword 4 t + 2 c + r
-    i32x16 old;
-    std::memcpy(&old, at, sizeof old);
-    v |= old & ~ours;
+    std::uint64_t const a = low * 0x10001u, b = high * 0x10001u;
+    auto const ours = cast<i32x16>(filled<u64x8>(b << 32 | a));  // dword 4 t + 2 c + r
+    v |= load_as<i32x16>(at) & ~ours;
   }
-  std::memcpy(at, &v, sizeof v);
+  store_as(at, v);
 }
 
 //! Keys: rows of operands are tokens. Rows [0, count) of the source go to slots from `slot` on. `next` is
@@ -28,7 +26,7 @@ void pack_keys(encode_plan const& plan, int slot, int count, std::byte* codes, S
   int const fetched = next.left / (p_units * 8 * chunks) + 1;  // to fetch at each step
   u16x32 weights[16];                                          // of fields
   for (int f = 0; f < fields; ++f)
-    weights[f] = u16x32{} + static_cast<std::uint16_t>(1u << (bits * f));
+    weights[f] = filled<u16x32>(static_cast<std::uint16_t>(1u << (bits * f)));
   std::int64_t offset[16];  // of blocks of 16 channels
   int shift[16];
   for (int k = 0; k < 2 * chunks; ++k) {
@@ -77,9 +75,8 @@ void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes,
   int const fetched = next.left / ((count + 1) / 2 * p_units) + 1;  // to fetch at each step
   u16x32 factors[8];                                                // of two neighbouring fields
   for (int f = 0; f < fields; f += 2) {
-    u16x16 const factor[2] = {u16x16{} + static_cast<std::uint16_t>(1u << (bits * f)),
-                              u16x16{} + static_cast<std::uint16_t>(1u << (bits * (f + 1)))};
-    std::memcpy(&factors[f / 2], factor, sizeof factor);
+    factors[f / 2] = encode_ops::joined(filled<u16x16>(static_cast<std::uint16_t>(1u << (bits * f))),
+                                        filled<u16x16>(static_cast<std::uint16_t>(1u << (bits * (f + 1)))));
   }
   for (int pair = slot / 2; 2 * pair < slot + count; ++pair) {  // the two halves of a word
     int const k = pair / 8, c = (pair >> 2) & 1, t = pair & 3, shift = bits * fields * (k % plan.k_fields);
@@ -96,13 +93,12 @@ void pack_values(encode_plan const& plan, int slot, int count, std::byte* codes,
         auto from = source.at(row + h);
         for (int f = 0; f < fields / 2; ++f)
           sum = from.add(sum, m + f, factors[f]);
-        u16x16 part[2];
-        std::memcpy(part, &sum, sizeof sum);
-        words |= reinterpret_cast<u32x16>(encode_ops::zero_extended(part[0] | part[1]))
-                 << static_cast<std::uint32_t>(shift + 16 * h);
+        i32x16 const both =
+            encode_ops::zero_extended(encode_ops::lower_half(sum) | encode_ops::upper_half(sum));
+        words |= cast<u32x16>(both) << static_cast<std::uint32_t>(shift + 16 * h);
       }
       std::uint32_t word[16];
-      std::memcpy(word, &words, sizeof word);
+      store_as(word, words);
       KVCRUMB_TARGET_UNROLL
       for (int x = 0; x < 16; ++x) {  // 8 r + g to lane 4 g + t, register r + 2 c
         std::byte* const at = unit + 64 * (x & 7) + 4 * (x >> 3);

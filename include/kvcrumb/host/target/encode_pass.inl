@@ -59,11 +59,13 @@ struct span_pass {
   //! Of sixteen owners: two neighbours stay together (fragment::param_index).
   static void store_sixteen(i32x16 const& patterns, std::byte* to) noexcept {
     using stored = std::conditional_t<sizeof(param_type) == 2, std::uint16_t, std::uint32_t>;
-    using vector __attribute__((vector_size(16 * sizeof(stored)))) = stored;
     constexpr int pair = 2 * static_cast<int>(sizeof(stored));
-    vector const v = __builtin_convertvector(patterns, vector);
-    std::byte bytes[sizeof v];
-    std::memcpy(bytes, &v, sizeof v);
+    std::byte bytes[16 * sizeof(stored)];
+    if constexpr (sizeof(stored) == 2) {
+      store_as(bytes, encode_ops::low_halves(patterns));
+    } else {
+      store_as(bytes, patterns);
+    }
     KVCRUMB_TARGET_UNROLL
     for (int i = 0; i < 8; ++i)
       std::memcpy(to + fragment::param_index(2 * i) / 2 * pair, bytes + i * pair, pair);
@@ -92,9 +94,8 @@ struct span_pass {
       std::int64_t const at = first + d;
       group_params16 const p{{load(memory.value[0] + at), load(memory.value[1] + at)},
                              load(memory.work + at)};
-      u16x16 const codes =
-          encode_ops::low_halves(codec16<Codec>::template encode<false>(codec, steps, mean, p));
-      std::memcpy(memory.fill + at, &codes, sizeof codes);
+      store_as(memory.fill + at,
+               encode_ops::low_halves(codec16<Codec>::template encode<false>(codec, steps, mean, p)));
     }
   }
 
@@ -113,7 +114,7 @@ struct span_pass {
         continue;
       }
       std::uint32_t patterns[16];
-      std::memcpy(patterns, &v, sizeof v);
+      store_as(patterns, v);
       for (int i = 0; i < some; ++i) {
         bool const zero = !Channelwise && out != nullptr && out[owner + i] != 0;
         std::uint32_t const pattern = zero ? 0u : patterns[i];

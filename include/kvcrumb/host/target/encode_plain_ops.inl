@@ -2,8 +2,6 @@
 //! @file Operations of the encoder in plain C++. Every arithmetic step is one IEEE rounding, whatever the
 //! flags. Included once per target by targets.hpp, after vector.inl.
 
-using i16x32 = std::int16_t __attribute__((vector_size(64)));
-using u16x32 = std::uint16_t __attribute__((vector_size(64)));
 using i16x16 = std::int16_t __attribute__((vector_size(32)));
 using i16x8 = std::int16_t __attribute__((vector_size(16)));
 using i32x4 = std::int32_t __attribute__((vector_size(16)));
@@ -106,28 +104,6 @@ struct plain_encode_ops {
   static KVCRUMB_TARGET_INLINE i16x32 key(i16x32 const& v) noexcept { return v ^ ((v >> 15) & 0x7FFF); }
   static KVCRUMB_TARGET_INLINE i16x32 key_beside_extremes(i16x32 const& v) noexcept { return key(v); }
   static KVCRUMB_TARGET_INLINE i32x16 key(i32x16 const& v) noexcept { return v ^ ((v >> 31) & 0x7FFFFFFF); }
-  //! Elements 0, 2, 4, ... of a, then of b.
-  static KVCRUMB_TARGET_INLINE i32x16 evens(i32x16 const& a, i32x16 const& b) noexcept {
-    u32x4 part[4];
-    KVCRUMB_TARGET_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      void const* const from = i < 2 ? &a : &b;
-      part[i] =
-          __builtin_shufflevector(quarter(from, 2 * (i & 1)), quarter(from, 2 * (i & 1) + 1), 0, 2, 4, 6);
-    }
-    return whole(part);
-  }
-  //! Elements 1, 3, 5, ... of a, then of b.
-  static KVCRUMB_TARGET_INLINE i32x16 odds(i32x16 const& a, i32x16 const& b) noexcept {
-    u32x4 part[4];
-    KVCRUMB_TARGET_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      void const* const from = i < 2 ? &a : &b;
-      part[i] =
-          __builtin_shufflevector(quarter(from, 2 * (i & 1)), quarter(from, 2 * (i & 1) + 1), 1, 3, 5, 7);
-    }
-    return whole(part);
-  }
   //! Columns 16 block ... of rows g (a) and g + 8 (b) of a 16 x 16 block in the order of a line: dword 4 c +
   //! t of row half r to dword 4 t + 2 c + r.
   template <int Block>
@@ -157,6 +133,15 @@ struct plain_encode_ops {
     for (int i = 0; i < Count; ++i)
       n -= above(key, i32x16{} + steps.above[i]);
     return n;
+  }
+  //! Elements 0 to 15, elements 16 to 31, and both together.
+  static KVCRUMB_TARGET_INLINE u16x16 lower_half(u16x32 const& v) noexcept { return load_as<u16x16>(&v); }
+  static KVCRUMB_TARGET_INLINE u16x16 upper_half(u16x32 const& v) noexcept {
+    return load_as<u16x16>(reinterpret_cast<char const*>(&v) + 32);
+  }
+  static KVCRUMB_TARGET_INLINE u16x32 joined(u16x16 const& a, u16x16 const& b) noexcept {
+    u16x16 const parts[2] = {a, b};
+    return load_as<u16x32>(parts);
   }
 
  protected:

@@ -8,6 +8,16 @@ KVCRUMB_TARGET_INLINE f32x16 floats16(Row const* p) noexcept {
   return load_stored(reinterpret_cast<std::byte const*>(p), Row{});
 }
 
+//! Floats of sixteen patterns of two bytes.
+template <class Row>
+KVCRUMB_TARGET_INLINE f32x16 floats_of_bits(u16x16 const& bits) noexcept {
+  if constexpr (std::is_same_v<Row, float16>) {
+    return encode_ops::widen(bits);
+  } else {
+    return floats_of(encode_ops::zero_extended(bits) << 16);
+  }
+}
+
 //! How many rows ahead a pass over rows fetches them.
 inline constexpr int rows_ahead = 48;
 //! Brings n elements of a later row near, into the second level of caches: they are in a page that no
@@ -16,7 +26,7 @@ template <class Row>
 KVCRUMB_TARGET_INLINE void fetch(Row const* x, int n) noexcept {
   constexpr int line = 64 / static_cast<int>(sizeof(Row));
   for (int d = 0; d < n; d += line)
-    ops::prefetch(reinterpret_cast<std::byte const*>(x + d));
+    ops::prefetch(x + d);
 }
 
 //! Rows that are needed next, fetched bit by bit while something else is computed.
@@ -60,17 +70,13 @@ struct channels32<Row> {
   static constexpr int infinity = static_cast<int>(float_format<Row>::overflow_bits);
 
   static KVCRUMB_TARGET_INLINE channels32 load(Row const* p) noexcept {
-    i16x32 v;
-    std::memcpy(&v, p, sizeof v);
-    return {encode_ops::key(v)};
+    return {encode_ops::key(load_as<i16x32>(p))};
   }
   static KVCRUMB_TARGET_INLINE channels32 load_for_extremes(Row const* p) noexcept {
-    i16x32 v;
-    std::memcpy(&v, p, sizeof v);
-    return {encode_ops::key_beside_extremes(v)};
+    return {encode_ops::key_beside_extremes(load_as<i16x32>(p))};
   }
   static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {
-    return {i16x32{} + static_cast<std::int16_t>(key)};
+    return {encode_ops::splat(static_cast<std::int16_t>(key))};
   }
   static constexpr int lowest = -0x8000, highest = 0x7FFF;
   static KVCRUMB_TARGET_INLINE channels32 smaller(channels32 const& a, channels32 const& b) noexcept {
@@ -81,28 +87,24 @@ struct channels32<Row> {
   }
   //! The sixteen larger keys of pairs of channels, in the upper halves.
   KVCRUMB_TARGET_INLINE i32x16 larger_of_pairs() const noexcept {
-    i32x16 const both = reinterpret_cast<i32x16>(keys);
+    i32x16 const both = cast<i32x16>(keys);
     return encode_ops::larger(both, both << 16);
   }
   KVCRUMB_TARGET_INLINE i32x16 smaller_of_pairs() const noexcept {
-    i32x16 const both = reinterpret_cast<i32x16>(keys);
+    i32x16 const both = cast<i32x16>(keys);
     return encode_ops::smaller(both, both << 16);
   }
   //! Floats of keys as above.
   static KVCRUMB_TARGET_INLINE f32x16 of_pairs(i32x16 const& key) noexcept { return value(key >> 16); }
   KVCRUMB_TARGET_INLINE void store(float* to) const noexcept {
-    i16x32 const v = encode_ops::key(keys);
-    alignas(64) Row stored[32];
-    f32x16 values[2];
-    std::memcpy(stored, &v, sizeof v);
-    for (int i = 0; i < 2; ++i)
-      std::memcpy(to + 16 * i, &(values[i] = floats16(stored + 16 * i)), sizeof values[i]);
+    auto const bits = cast<u16x32>(encode_ops::key(keys));
+    store_as(to, floats_of_bits<Row>(encode_ops::lower_half(bits)));
+    store_as(to + 16, floats_of_bits<Row>(encode_ops::upper_half(bits)));
   }
 
  private:
   static KVCRUMB_TARGET_INLINE f32x16 value(i32x16 const& key) noexcept {
-    u16x16 const bits = encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF));
-    return floats16(reinterpret_cast<Row const*>(&bits));
+    return floats_of_bits<Row>(encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF)));
   }
 };
 
@@ -111,15 +113,13 @@ struct channels32<float> {
   i32x16 keys[2];
 
   static KVCRUMB_TARGET_INLINE channels32 load(float const* p) noexcept {
-    channels32 c;
-    std::memcpy(c.keys, p, sizeof c.keys);
-    return {{encode_ops::key(c.keys[0]), encode_ops::key(c.keys[1])}};
+    return {{encode_ops::key(load_as<i32x16>(p)), encode_ops::key(load_as<i32x16>(p + 16))}};
   }
   static KVCRUMB_TARGET_INLINE channels32 load_for_extremes(float const* p) noexcept { return load(p); }
   static constexpr int lowest = std::numeric_limits<std::int32_t>::min(),
                        highest = std::numeric_limits<std::int32_t>::max();
   static KVCRUMB_TARGET_INLINE channels32 splat(int key) noexcept {
-    return {{i32x16{} + key, i32x16{} + key}};
+    return {{filled<i32x16>(key), filled<i32x16>(key)}};
   }
   static KVCRUMB_TARGET_INLINE channels32 smaller(channels32 const& a, channels32 const& b) noexcept {
     return {{encode_ops::smaller(a.keys[0], b.keys[0]), encode_ops::smaller(a.keys[1], b.keys[1])}};
@@ -135,10 +135,8 @@ struct channels32<float> {
   }
   static KVCRUMB_TARGET_INLINE f32x16 of_pairs(i32x16 const& key) noexcept { return of_key(key); }
   KVCRUMB_TARGET_INLINE void store(float* to) const noexcept {
-    for (int i = 0; i < 2; ++i) {
-      f32x16 const v = of_key(keys[i]);
-      std::memcpy(to + 16 * i, &v, sizeof v);
-    }
+    store_as(to, of_key(keys[0]));
+    store_as(to + 16, of_key(keys[1]));
   }
 };
 
@@ -149,7 +147,7 @@ KVCRUMB_TARGET_INLINE i32x16 reduce_pairs(i32x16 (&v)[16], Merge merge) noexcept
   KVCRUMB_TARGET_UNROLL
   for (int count = 8; count > 0; count /= 2) {
     for (int i = 0; i < count; ++i)
-      v[i] = merge(encode_ops::evens(v[2 * i], v[2 * i + 1]), encode_ops::odds(v[2 * i], v[2 * i + 1]));
+      v[i] = merge(ops::evens(v[2 * i], v[2 * i + 1]), ops::odds(v[2 * i], v[2 * i + 1]));
   }
   return v[0];
 }
@@ -186,7 +184,7 @@ struct sums_of_16 {
     for (int i = count; i < 16; ++i)
       pending[i] = i32x16{};
     i32x16 const sums = reduce_pairs(pending, merge_add{});
-    std::memcpy(out, &sums, sizeof sums);
+    store_as(out, sums);
     out += 16;
     count = 0;
   }
@@ -197,7 +195,8 @@ struct tree_sum16 {
   f32x16 stack[8];
   unsigned full = 0;
 
-  KVCRUMB_TARGET_INLINE void add(f32x16 node) noexcept {
+  KVCRUMB_TARGET_INLINE void add(f32x16 const& v) noexcept {
+    f32x16 node = v;
     int level = 0;
     for (; ((full >> level) & 1u) != 0; ++level)
       node = encode_ops::add(stack[level], node);

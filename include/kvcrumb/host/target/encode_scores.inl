@@ -17,8 +17,7 @@ struct score_terms<l1_score, float16> {
   //! In units of 2^-112, where a finite binary16 is a shifted pattern; sums of multiples of 2^-24 stay exact
   //! or are rounded alike there.
   static KVCRUMB_TARGET_INLINE f32x16 of(float16 const* x) noexcept {
-    i32x16 pairs;
-    std::memcpy(&pairs, x, sizeof pairs);
+    auto const pairs = load_as<i32x16>(x);
     i32x16 const first = (pairs & 0x7FFF) << 13, second = (pairs & 0x7FFF0000) >> 3;
     return encode_ops::add(floats_of(first), floats_of(second));
   }

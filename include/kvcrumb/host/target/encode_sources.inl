@@ -45,9 +45,7 @@ struct channel_codes : code_rows<Codec, Row, Few> {
       encode_memory const& w = all.memory;
       std::int64_t const o = at + 32 * m;
       if (row == nullptr) {
-        u16x32 v;
-        std::memcpy(&v, w.fill + o, sizeof v);
-        return sum + weight * v;
+        return sum + weight * load_as<u16x32>(w.fill + o);
       }
       Row const* const x = row + 32 * m;
       if constexpr (Few) {
@@ -55,11 +53,8 @@ struct channel_codes : code_rows<Codec, Row, Few> {
         std::int16_t const* above = w.above + o;
         u16x32 total = sum;
         KVCRUMB_TARGET_UNROLL
-        for (int code = 0; code < Codec::levels; ++code, above += all.params) {
-          i16x32 v;
-          std::memcpy(&v, above, sizeof v);
-          total = encode_ops::add_above(total, keys, v, weight);
-        }
+        for (int code = 0; code < Codec::levels; ++code, above += all.params)
+          total = encode_ops::add_above(total, keys, load_as<i16x32>(above), weight);
         return total;
       } else {
         i32x16 c[2];

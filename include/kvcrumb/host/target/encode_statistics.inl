@@ -10,8 +10,7 @@ KVCRUMB_TARGET_INLINE void widen_range(Row const* x, int n, channels32<Row>& low
   for (int d = 0; d < n; d += 32) {
     if constexpr (std::is_same_v<Row, float>) {
       if (n - d < 32) {
-        i32x16 v;
-        std::memcpy(&v, x + d, sizeof v);
+        auto const v = load_as<i32x16>(x + d);
         low.keys[0] = encode_ops::smaller(low.keys[0], encode_ops::key(v));
         high.keys[0] = encode_ops::larger(high.keys[0], encode_ops::key(v));
         return;
@@ -113,8 +112,10 @@ struct group_statistics {
       f32x16 high = channels32<Row>::of_pairs(reduce_pairs(highs, merge_larger{}));
       if constexpr (codec16<Codec>::squares) {
         high = floats_of(encode_ops::larger(bits_of(magnitude(low)), bits_of(magnitude(high))));
+        float sums[16];
         for (int j = 0; j < 16; ++j)
-          low[j] = values[j] > 0.0f ? sum_of_squares(heads, first + j, begin, n) : 0.0f;
+          sums[j] = values[j] > 0.0f ? sum_of_squares(heads, first + j, begin, n) : 0.0f;
+        low = load(sums);
       }
       store(memory.low + at, low);
       store(memory.high + at, high);

@@ -8,14 +8,15 @@
 //! first.
 template <class Reaches>
 KVCRUMB_TARGET_INLINE i32x16 last_below(Reaches const& reaches, i32x16 const& guess, int limit) noexcept {
-  i32x16 below = i32x16{} - limit - 2,
-         above = i32x16{} + limit + 1;  // outside: nothing reaches, everything does
-  i32x16 at = encode_ops::larger(encode_ops::smaller(guess, i32x16{} + limit), i32x16{} - limit - 1);
+  i32x16 below = filled<i32x16>(-limit - 2),
+         above = filled<i32x16>(limit + 1);  // outside: nothing reaches, everything does
+  i32x16 at =
+      encode_ops::larger(encode_ops::smaller(guess, filled<i32x16>(limit)), filled<i32x16>(-limit - 1));
   for (int step = 1;; step += step) {
     i32x16 const yes = reaches(at);
     above = encode_ops::smaller(above, (yes & at) | (~yes & above));
     below = encode_ops::larger(below, (~yes & at) | (yes & below));
-    if (!encode_ops::any(encode_ops::above(above - below, i32x16{} + 1))) return below;
+    if (!encode_ops::any(encode_ops::above(above - below, filled<i32x16>(1)))) return below;
     i32x16 const next = (yes & (at - step)) | (~yes & (at + step));
     i32x16 const middle = (above + below) >> 1;
     i32x16 const inside = encode_ops::above(next, below) & encode_ops::above(above, next);
@@ -26,8 +27,7 @@ KVCRUMB_TARGET_INLINE i32x16 last_below(Reaches const& reaches, i32x16 const& gu
 //! Floats of keys of two-byte floats.
 template <class Row>
 KVCRUMB_TARGET_INLINE f32x16 of_short_key(i32x16 const& key) noexcept {
-  u16x16 const bits = encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF));
-  return floats16(reinterpret_cast<Row const*>(&bits));
+  return floats_of_bits<Row>(encode_ops::low_halves(key ^ ((key >> 31) & 0x7FFF)));
 }
 //! The key of the float of Row nearest to x (any near one would do).
 template <class Row>
@@ -86,7 +86,7 @@ template <class Codec, class Row>
 KVCRUMB_TARGET_INLINE i32x16 guess_threshold(group_params16 const& p, int code) noexcept {
   constexpr affine_options o = Codec::options;
   code_boundary const b = code_boundary::of(o.round, code);
-  i32x16 const reaches = i32x16{} - (b.reaches ? 1 : 0);
+  i32x16 const reaches = filled<i32x16>(b.reaches ? -1 : 0);
   if constexpr (o.zero != zero_form::minimum) {
     f32x16 const x = encode_ops::mul(encode_ops::sub(splat(b.quotient), p.value[1]), p.value[0]);
     return key_below<Row>(x, f32x16{}, ~reaches);
@@ -118,12 +118,12 @@ void find_thresholds(Codec const& codec, group_params16 const& p, std::int16_t* 
   constexpr int limit = static_cast<int>(float_format<Row>::overflow_bits) - 1;
   codebook_steps const none;
   i32x16 const live = positive(p.value[0]);
-  i32x16 below[Codec::levels], right = i32x16{} - 1;
+  i32x16 below[Codec::levels], right = filled<i32x16>(-1);
   KVCRUMB_TARGET_UNROLL
   for (int code = 1; code <= Codec::levels; ++code) {
     i32x16& b = below[code - 1];
-    b = encode_ops::larger(encode_ops::smaller(guess_threshold<Codec, Row>(p, code), i32x16{} + limit),
-                           i32x16{} - limit - 2);
+    b = encode_ops::larger(encode_ops::smaller(guess_threshold<Codec, Row>(p, code), filled<i32x16>(limit)),
+                           filled<i32x16>(-limit - 2));
     if constexpr (!is_exact<Codec, Row>) {
       reaches_code<Codec, Row> const reaches{codec, none, p, code};
       right &= ~reaches(b) & reaches(b + 1);
@@ -135,7 +135,6 @@ void find_thresholds(Codec const& codec, group_params16 const& p, std::int16_t* 
   }
   for (int code = 0; code < Codec::levels; ++code) {
     i32x16 const v = (live & below[code]) | (~live & 0x7FFF);  // nothing is above the last key
-    u16x16 const stored = encode_ops::low_halves(v);
-    std::memcpy(above + code * stride, &stored, sizeof stored);
+    store_as(above + code * stride, encode_ops::low_halves(v));
   }
 }

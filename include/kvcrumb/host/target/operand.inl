@@ -56,8 +56,9 @@ KVCRUMB_TARGET_INLINE f32x16 spread_rows(float const* eights, int row, bool equa
 
 //! -1 where the column at operand places first, first + 1, ... lies in [begin, end).
 KVCRUMB_TARGET_INLINE i32x16 columns_between(int first, int begin, int end) noexcept {
-  i32x16 place;
+  std::int32_t places[16];
   for (int i = 0; i < 16; ++i)
-    place[i] = operand_place(first + i);
-  return (place >= begin) & (place < end);
+    places[i] = operand_place(first + i);
+  i32x16 const place = load(places);
+  return (place >= filled<i32x16>(begin)) & (place < filled<i32x16>(end));
 }

@@ -218,7 +218,7 @@ struct head_pass {
       if (out == 0 && !any) continue;
       if (!any) {
         for (int t = 0; t < tokens(); t += 16)
-          store(seen + t, i32x16{} - 1);
+          store(seen + t, filled<i32x16>(-1));
         any = true;
       }
       for (; out != 0; out &= out - 1)

@@ -41,26 +41,27 @@ void sum_exact(section_plan const& p, operand_sets const& sets, std::byte const*
         total[f] = f32x16{};
       std::byte const* line = codes + (pp * 512 + g * 64) + k_begin * stride;
       for (int kk = k_begin; kk < k_end; ++kk, line += stride) {
-        u32x16 words;
-        std::memcpy(&words, line, sizeof words);
+        auto const words = load_as<u32x16>(line);
         KVCRUMB_TARGET_UNROLL
         for (int f = 0; f < fields; ++f) {
           std::int64_t const set = sets.of[pp * shifts + f % shifts];
           float const* const at = operand + (((set * 2 + f / shifts) * p.k_units + kk) * 2) * 16;
           KVCRUMB_TARGET_UNROLL
           for (int h = 0; h < 2; ++h) {
-            i32x16 const code =
-                reinterpret_cast<i32x16>((words >> (16 * h + Bits * f)) & ((1u << Bits) - 1u));
+            auto const code =
+                cast<i32x16>((words >> static_cast<unsigned>(16 * h + Bits * f)) & ((1u << Bits) - 1u));
             f32x16 const unit = Levels ? ops::look_up(units, code) : to_floats(code);
             total[f] = ops::multiply_add(unit, load(at + 16 * h), total[f]);
           }
         }
       }
       for (int f = 0; f < fields; ++f) {
+        float part[16];
+        store(part, total[f]);
         for (int r = 0; r < 2; ++r) {
           float sum = 0.0f;
           for (int t = 0; t < 4; ++t)
-            sum += total[f][4 * t + r] + total[f][4 * t + r + 2];
+            sum += part[4 * t + r] + part[4 * t + r + 2];
           sums[sets.place[pp * shifts + f % shifts][r + 2 * (f / shifts)] + operand_sets::row_offset(g)] +=
               sum;
         }
