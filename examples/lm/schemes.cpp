@@ -49,6 +49,10 @@ constexpr scheme_entry registry[] = {
     {"kitty_pro", "Kitty with a quarter of the channels boosted", make_kitty},
     {"asymkv", "AsymKV (arXiv 2410.13212): 2-bit keys in the first half of the layers, else 1 bit",
      make_mixed},
+    {"kvtuner",
+     "KVTuner (arXiv 2502.04420): 2 or 4 bits for keys and values of each layer, 3 on average; calibrated",
+     make_mixed, true, plan_kvtuner},
+    {"qaq", "QAQ (arXiv 2403.04643): a width for each token from the attention that it gets", make_qaq},
     {"saw_int4", "SAW-INT4 (arXiv 2604.19157): 4 bits per token and head, keys rotated", make_fp4},
     {"nvfp4", "NVFP4: E2M1 codes, e4m3 scales of 16 channels; scale of the tensor calibrated", make_fp4,
      true},
@@ -152,6 +156,11 @@ result<std::vector<std::unique_ptr<kv_layer>>> make_layers(scheme_request const&
   shape.window = request.window.value_or(shape.window);
   shape.pool = request.pool.value_or(shape.pool);
   shape.trace_from = request.trace_from.value_or(shape.trace_from);
+  if (entry->plan != nullptr) {
+    auto planned = entry->plan(shape, calibration);
+    if (!planned) return failure{planned.error};
+    shape.plan = std::move(*planned);
+  }
   std::vector<std::unique_ptr<kv_layer>> layers;
   for (int i = 0; i < shape.layers; ++i) {
     shape.layer = i;

@@ -41,6 +41,7 @@ struct layer_request {
   int trace_from = 2;       //!< first layer that is traced
   bool own_window = false;  //!< the window was asked for, not a default
   recorded_layer const* calibration = nullptr;  //!< rows of this layer for the schemes that calibrate
+  std::shared_ptr<void const> plan{};           //!< what the scheme's layer_planner returned
 
   int tile_tokens() const noexcept { return group < 32 ? 32 : group; }
 };
@@ -52,11 +53,16 @@ void defaults_for(std::int64_t context, layer_request& r);
 //! How a scheme makes a cache; null with a text: why it cannot.
 using layer_maker = result<std::unique_ptr<kv_layer>>(std::string_view name, layer_request const& r);
 
+//! What a scheme decides for all layers together, from the rows of all of them.
+using layer_planner = result<std::shared_ptr<void const>>(layer_request const& shape,
+                                                          std::span<recorded_layer const> calibration);
+
 struct scheme_entry {
   std::string_view name;
   std::string_view summary;
   layer_maker* make;
   bool calibrates = false;  //!< needs layer_request::calibration
+  layer_planner* plan = nullptr;
 };
 
 //! All schemes, in the order of tables. The first, fp16, is the baseline.
@@ -69,7 +75,8 @@ result<std::vector<std::unique_ptr<kv_layer>>> make_layers(scheme_request const&
                                                            std::span<recorded_layer const> calibration);
 
 layer_maker make_crumb2, make_decoquant, make_fp4, make_kitty, make_kivi2, make_kivi4, make_kvarn,
-    make_kvquant, make_mixed, make_oscar, make_ott2, make_qjl, make_rows, make_skvq, make_think,
+    make_kvquant, make_mixed, make_oscar, make_ott2, make_qaq, make_qjl, make_rows, make_skvq, make_think,
     make_turboquant, make_wkvquant;
+layer_planner plan_kvtuner;
 
 }  // namespace kvcrumb_lm
