@@ -42,6 +42,8 @@ struct codebook_steps {
   std::int32_t above[15] = {};  //!< the largest ordered_key whose level has a rank of at most i
   float code[16] = {};          //!< of a rank
   bool in_order = true;         //!< every code is its rank
+  //! The steps as a binary search meets them: search[l][j] is the middle one of part j of 2^l.
+  alignas(32) std::int32_t search[4][8] = {};
 
   //! By bisection over all floats, so that a table needs to offer no more than `nearest`.
   template <codebook_table Table>
@@ -63,6 +65,10 @@ struct codebook_steps {
       if (high > top || rank == 15) break;
       steps.above[rank] = static_cast<std::int32_t>(low);
       low = high;
+    }
+    for (int l = 0; l < 4; ++l) {
+      for (int j = 0; j < 1 << l; ++j)
+        steps.search[l][j] = steps.above[((2 * j + 1) << (3 - l)) - 1];
     }
     return steps;
   }

@@ -97,14 +97,20 @@ struct encode_ops {
     return ops::of(_mm256_permute4x64_epi64(_mm256_unpacklo_epi32(x, y), 0xD8),
                    _mm256_permute4x64_epi64(_mm256_unpackhi_epi32(x, y), 0xD8));
   }
-  //! The number of steps that each key is above.
+  //! The number of steps that each key is above, of 3, 7 or 15.
   template <int Count>
   static KVCRUMB_TARGET_INLINE i32x16 rank(codebook_steps const& steps, i32x16 const& key) noexcept {
-    i32x16 n{};
+    constexpr int first = Count == 15 ? 0 : Count == 7 ? 1 : 2;  // before it all keys are in part 0
+    __m256i const begin = _mm256_set1_epi32(steps.search[first][0]);
+    __m256i low = doubled(_mm256_setzero_si256(), raw(key.low), begin);  // parts
+    __m256i high = doubled(_mm256_setzero_si256(), raw(key.high), begin);
     KVCRUMB_TARGET_UNROLL
-    for (int i = 0; i < Count; ++i)
-      n -= above(key, filled<i32x16>(steps.above[i]));
-    return n;
+    for (int l = first + 1; l < 4; ++l) {
+      __m256i const middles = _mm256_load_si256(reinterpret_cast<__m256i const*>(steps.search[l]));
+      low = doubled(low, raw(key.low), _mm256_permutevar8x32_epi32(middles, low));
+      high = doubled(high, raw(key.high), _mm256_permutevar8x32_epi32(middles, high));
+    }
+    return ops::of(low, high);
   }
   //! Sixteen small integers each.
   static KVCRUMB_TARGET_INLINE u16x32 narrow(i32x16 const& a, i32x16 const& b) noexcept {
@@ -132,6 +138,10 @@ struct encode_ops {
   //! Numbers below 2^16; VPACKUSDW works within 128-bit lanes.
   static KVCRUMB_TARGET_INLINE u16x16 packed(i32x16 const& v) noexcept {
     return cast<u16x16>(_mm256_permute4x64_epi64(_mm256_packus_epi32(raw(v.low), raw(v.high)), 0xD8));
+  }
+  //! Twice the part, one more where the key is above its middle.
+  static KVCRUMB_TARGET_INLINE __m256i doubled(__m256i part, __m256i key, __m256i middle) noexcept {
+    return _mm256_sub_epi32(_mm256_add_epi32(part, part), _mm256_cmpgt_epi32(key, middle));
   }
   static KVCRUMB_TARGET_INLINE __m256i short_key(__m256i x) noexcept {
     return _mm256_xor_si256(x, _mm256_srli_epi16(_mm256_srai_epi16(x, 15), 1));
