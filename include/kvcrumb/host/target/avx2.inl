@@ -173,11 +173,14 @@ KVCRUMB_TARGET_INLINE void add_products(__m256i& sum, __m256i codes, __m256i ope
 }
 
 //! Products of lines with one query row, of all codes of a shift together. They are summed in 16 bits, and
-//! `widen` has to take those sums over after `lines` lines.
-template <int Bits, bool Levels>
+//! `widen` has to take those sums over after `lines` lines. There are 16 registers: lines are read in several
+//! passes where the sums of all fields would not leave enough of them.
+template <int Bits, bool Levels, int Pass>
 struct line_products {
   static constexpr int shifts = 8 / Bits;
-  static constexpr int fields = Bits == 8 ? 2 : shifts;  // VPMADDUBSW saturates: 8-bit codes go by halves
+  static constexpr int passes = Bits == 1 ? 2 : 1;
+  static constexpr int fields = Bits == 8 ? 2 : shifts / passes;  // VPMADDUBSW saturates: 8 bits by halves
+  static constexpr int first = Pass * fields;
   static constexpr int field_bits = Bits == 8 ? 4 : Bits;
   static constexpr int lines = 32767 / (((1 << field_bits) - 1) * 128 * 4);  // two pairs of a line
   __m256i narrow[2 * fields], wide[fields];
@@ -194,8 +197,8 @@ struct line_products {
     KVCRUMB_TARGET_UNROLL
     for (int i = 0; i < 2 * fields; ++i) {
       int const part = i / fields, s = i % fields;
-      __m256i const c = codes_of<field_bits>(line, part, s);
-      __m256i const* const at = reinterpret_cast<__m256i const*>(operand[Bits == 8 ? 0 : s]) + part;
+      __m256i const c = codes_of<field_bits>(line, part, first + s);
+      __m256i const* const at = reinterpret_cast<__m256i const*>(operand[Bits == 8 ? 0 : first + s]) + part;
       add_products(narrow[2 * s], c, _mm256_load_si256(at));
       add_products(narrow[2 * s + 1], c, _mm256_load_si256(at + 2));
     }
@@ -212,19 +215,20 @@ struct line_products {
   //! sums[s]: of the codes of shift s in the 4-byte elements 0 to 3 of every lane.
   KVCRUMB_TARGET_INLINE void total(__m128i (&sums)[shifts]) const noexcept {
     KVCRUMB_TARGET_UNROLL
-    for (int s = 0; s < shifts; ++s) {
+    for (int s = 0; s < (Bits == 8 ? 1 : fields); ++s) {
       __m256i const all =
           Bits == 8 ? _mm256_add_epi32(wide[0], _mm256_slli_epi32(wide[1], field_bits)) : wide[s];
-      sums[s] = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+      sums[first + s] = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
     }
   }
 };
 
 //! Of codes that stand for levels 256 H + L. H and L have 8 bits, with which VPMADDUBSW saturates: they go by
 //! halves, each from its own table.
-template <int Bits>
-struct line_products<Bits, true> {
+template <int Bits, int Pass>
+struct line_products<Bits, true, Pass> {
   static constexpr int shifts = 8 / Bits;
+  static constexpr int passes = 1;
   static constexpr int lines = 32767 / (15 * 128 * 2 * 4);  // two products of two pairs of a line
   __m256i lower_high, upper_high, lower_low, upper_low;     // tables: halves of H, halves of L
   __m256i narrow[4 * shifts], wide[shifts];

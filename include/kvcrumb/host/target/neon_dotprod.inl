@@ -172,9 +172,10 @@ KVCRUMB_TARGET_INLINE void repeat_terms(std::byte* at, std::int8_t const* from) 
 
 //! Products of lines with one query row, of all codes of a shift together. SDOT is signed: codes and levels
 //! of 8 bits go by halves.
-template <int Bits, bool Levels>
+template <int Bits, bool Levels, int Pass>
 struct line_products {
   static constexpr int shifts = 8 / Bits;
+  static constexpr int passes = 1;
   static constexpr int fields = Bits == 8 ? 2 : shifts;
   static constexpr int field_bits = Bits == 8 ? 4 : Bits;
   static constexpr int lines = 1 << 20;  //!< until `widen` is needed: never

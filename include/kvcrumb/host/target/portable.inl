@@ -29,9 +29,10 @@ struct line_sums {
   std::int32_t of[4];
 };
 //! Products of lines with one query row, of all codes of a shift together.
-template <int Bits, bool Levels>
+template <int Bits, bool Levels, int Pass>
 struct line_products {
   static constexpr int shifts = 8 / Bits;
+  static constexpr int passes = 1;
   static constexpr int lines = 1 << 20;  //!< until `widen` is needed: never
   level_table const* levels;
   line_sums sums[shifts] = {};
