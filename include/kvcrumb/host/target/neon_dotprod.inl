@@ -131,10 +131,17 @@ struct ops {
 //! Stores element i of the four vectors at words 4 i, 4 i + 1, ...
 KVCRUMB_TARGET_INLINE void store_interleaved(std::byte* p, u32x16 const (&v)[4]) noexcept {
   auto* const to = reinterpret_cast<std::uint32_t*>(p);
-  vst4q_u32(to, {{raw(v[0].low.low), raw(v[1].low.low), raw(v[2].low.low), raw(v[3].low.low)}});
-  vst4q_u32(to + 16, {{raw(v[0].low.high), raw(v[1].low.high), raw(v[2].low.high), raw(v[3].low.high)}});
-  vst4q_u32(to + 32, {{raw(v[0].high.low), raw(v[1].high.low), raw(v[2].high.low), raw(v[3].high.low)}});
-  vst4q_u32(to + 48, {{raw(v[0].high.high), raw(v[1].high.high), raw(v[2].high.high), raw(v[3].high.high)}});
+  uint32x4x4_t part[4];
+  KVCRUMB_TARGET_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    part[0].val[j] = raw(v[j].low.low);
+    part[1].val[j] = raw(v[j].low.high);
+    part[2].val[j] = raw(v[j].high.low);
+    part[3].val[j] = raw(v[j].high.high);
+  }
+  KVCRUMB_TARGET_UNROLL
+  for (int i = 0; i < 4; ++i)
+    vst4q_u32(to + 16 * i, part[i]);
 }
 
 //! The upper bytes of sixteen numbers of two bytes, rounded to nearest.
@@ -238,7 +245,11 @@ struct line_products {
  private:
   static KVCRUMB_TARGET_INLINE void add_products(int32x4_t& sum, uint8x16_t codes,
                                                  int8x16_t operand) noexcept {
+#if defined(__clang__) && !defined(__ARM_FEATURE_DOTPROD)  // clang 14 has the intrinsic only then
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(codes), "w"(operand));
+#else
     sum = vdotq_s32(sum, vreinterpretq_s8_u8(codes), operand);
+#endif
   }
 };
 using line_sums = int32x4_t;
