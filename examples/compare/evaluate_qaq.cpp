@@ -3,6 +3,7 @@
 #include <kvcrumb/schemes/qaq.hpp>
 
 #include "evaluate_scheme.hpp"
+#include "qaq_targets.hpp"
 
 namespace kvcrumb_compare {
 
@@ -55,10 +56,7 @@ struct recorded_queries {
 status evaluate_qaq_layer(recorded_layer const& layer, exact_layer const& exact,
                           evaluation_settings const& settings, tally& t) {
   int const heads = static_cast<int>(layer.kv_heads), width = static_cast<int>(layer.head_dim);
-  qaq_options options;
-  options.key_error = 0.01;
-  options.value_error = 0.3;
-  options.recent = std::min(settings.window, 4);
+  qaq_options const options = qaq_targets(std::min(settings.window, 4));
   qaq_cache<> cache;
   if (status const s = qaq_cache<>::create(options, {heads, {width, 32}}, cache); s != status::ok) return s;
   if (status const s = cache.append(hnd_rows(layer.k.data(), layer.tokens, width),

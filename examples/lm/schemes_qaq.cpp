@@ -6,6 +6,7 @@
 #include <kvcrumb/schemes/qaq.hpp>
 
 #include "layer_of.hpp"
+#include "qaq_targets.hpp"
 
 namespace kvcrumb_lm {
 
@@ -104,13 +105,9 @@ class qaq_layer final : public kv_layer {
 
 }  // namespace
 
-//! The four newest tokens wait for their attention, as in the authors' code, unless a window was asked for;
-//! targets as in kvcrumb-compare.
+//! The four newest tokens wait for their attention, as in the authors' code, unless a window was asked for.
 result<std::unique_ptr<kv_layer>> make_qaq(std::string_view name, layer_request const& r) {
-  qaq_options options;
-  options.key_error = 0.01;
-  options.value_error = 0.3;
-  options.recent = r.own_window ? r.window : 4;
+  qaq_options const options = kvcrumb_compare::qaq_targets(r.own_window ? r.window : 4);
   qaq_cache<> cache;
   if (status const s = qaq_cache<>::create(options, {r.kv_heads, {r.head_dim, 32}}, cache); s != status::ok)
     return failure{fmt::format("{}, layer {}: {} (head_dim {}, {} kv heads)", name, r.layer, to_string(s),

@@ -5,14 +5,8 @@
 using i16x16 = std::int16_t __attribute__((vector_size(32)));
 using i16x8 = std::int16_t __attribute__((vector_size(16)));
 using i32x4 = std::int32_t __attribute__((vector_size(16)));
-using u32x4 = std::uint32_t __attribute__((vector_size(16)));
 
 struct plain_encode_ops {
-  static KVCRUMB_TARGET_INLINE u32x4 quarter(void const* v, int i) noexcept {
-    u32x4 out;
-    std::memcpy(&out, static_cast<char const*>(v) + 16 * i, sizeof out);
-    return out;
-  }
   static KVCRUMB_TARGET_INLINE f32x16 add(f32x16 const& a, f32x16 const& b) noexcept {
     f32x16 r;
     for (int i = 0; i < 16; ++i)
@@ -117,7 +111,7 @@ struct plain_encode_ops {
     u32x4 const part[4] = {
         __builtin_shufflevector(low0, low1, 0, 1, 4, 5), __builtin_shufflevector(low0, low1, 2, 3, 6, 7),
         __builtin_shufflevector(high0, high1, 0, 1, 4, 5), __builtin_shufflevector(high0, high1, 2, 3, 6, 7)};
-    return whole(part);
+    return load_as<i32x16>(part);
   }
   //! Sixteen small integers each.
   static KVCRUMB_TARGET_INLINE u16x32 narrow(i32x16 const& a, i32x16 const& b) noexcept {
@@ -142,12 +136,5 @@ struct plain_encode_ops {
   static KVCRUMB_TARGET_INLINE u16x32 joined(u16x16 const& a, u16x16 const& b) noexcept {
     u16x16 const parts[2] = {a, b};
     return load_as<u16x32>(parts);
-  }
-
- protected:
-  static KVCRUMB_TARGET_INLINE i32x16 whole(u32x4 const (&part)[4]) noexcept {
-    i32x16 out;
-    std::memcpy(&out, part, sizeof out);
-    return out;
   }
 };

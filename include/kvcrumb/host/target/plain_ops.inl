@@ -3,7 +3,6 @@
 //! after vectors_whole.inl.
 
 struct plain_ops {
-  using u32x4 = std::uint32_t __attribute__((vector_size(16)));
   static KVCRUMB_TARGET_INLINE i32x16 bits(f32x16 const& x) noexcept { return cast<i32x16>(x); }
   static KVCRUMB_TARGET_INLINE f32x16 floats(i32x16 const& x) noexcept { return cast<f32x16>(x); }
 
@@ -95,12 +94,5 @@ struct plain_ops {
           __builtin_shufflevector(quarter(from, 2 * (i & 1)), quarter(from, 2 * (i & 1) + 1), 1, 3, 5, 7);
     }
     return load_as<i32x16>(part);
-  }
-
- protected:
-  static KVCRUMB_TARGET_INLINE u32x4 quarter(void const* v, int i) noexcept {
-    u32x4 out;
-    std::memcpy(&out, static_cast<char const*>(v) + 16 * i, sizeof out);
-    return out;
   }
 };

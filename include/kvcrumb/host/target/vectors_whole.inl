@@ -36,6 +36,11 @@ KVCRUMB_TARGET_INLINE Vector filled(std::remove_cvref_t<decltype(Vector{}[0])> x
   return Vector{} + x;
 }
 
+//! Sixteen bytes of a vector, for plain code: g++ 12.2 takes operations on wider vectors apart.
+using u32x4 = std::uint32_t __attribute__((vector_size(16)));
+KVCRUMB_TARGET_INLINE u32x4 quarter(void const* v, int i) noexcept {
+  return load_as<u32x4>(static_cast<char const*>(v) + 16 * i);
+}
 //! Stores element i of the four vectors at words 4 i, 4 i + 1, ...
 KVCRUMB_TARGET_INLINE void store_interleaved(std::byte* p, u32x16 const (&v)[4]) noexcept {
   u32x16 const ab =
