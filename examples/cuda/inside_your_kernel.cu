@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(32)
     std::uint32_t const at = to + static_cast<std::uint32_t>(query_type::offset(i / head_dim, i % head_dim));
     ptx::store_shared_16(at, q[group * columns * head_dim + i].bits);
   }
-  ring_type tiles{ptx::shared_address(dynamic), ptx::shared_address(&storage.barriers)};
-  tiles.init_barriers(lane);
+  ring_type tiles{ptx::shared_address(dynamic), ptx::shared_address(&storage.barriers), cache, 1, lane};
+  tiles.init_barriers();
   __syncthreads();
   query_type query;
   query.load(to, lane);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(32)
   warp::column_state<Blob::dim_blocks, 1> state;
   state.clear();
   int const length = cache.tokens[sequence], end = length / Blob::tile_tokens;
-  tiles.start(cache, sequence, head, 0, end, 1, lane);
+  tiles.start(sequence, head, 0, end);
   for (int i = 0; i < end; ++i) {
     tiles.begin_tile();
     warp::tile_scores<Blob, 1> scores;

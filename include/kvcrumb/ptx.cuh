@@ -106,6 +106,17 @@ KVCRUMB_DEVICE void bulk_copy(std::uint32_t to, void const* from, int bytes, std
       : "memory");
 #endif
 }
+//! True in one lane of a converged warp. What only that lane does needs no loop over lanes in the machine
+//! code of bulk copies, whose operands are uniform registers.
+KVCRUMB_DEVICE bool elect_one() {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(elected));
+  return elected != 0;
+#else
+  return (threadIdx.x & 31u) == 0;
+#endif
+}
 //! Before bulk copies overwrite shared memory that this thread has written itself.
 KVCRUMB_DEVICE void async_proxy_fence() {
 #if __CUDA_ARCH__ >= 900
@@ -225,10 +236,10 @@ KVCRUMB_DEVICE void release_dependents() {
 #elif defined(KVCRUMB_SIMT)
 
 using simt::async_proxy_fence, simt::barrier_expect, simt::barrier_init, simt::barrier_init_fence,
-    simt::barrier_wait, simt::bulk_copy, simt::copy_async_16, simt::copy_async_arrive, simt::exp2_approximate,
-    simt::half2_from_e4m3x2, simt::has_bulk_copy, simt::high_half, simt::load_global_128,
-    simt::load_shared_128, simt::load_shared_32, simt::load_shared_64, simt::low_half, simt::mma,
-    simt::multiply_half2, simt::pack_half2, simt::permute_bytes, simt::reciprocal_approximate,
+    simt::barrier_wait, simt::bulk_copy, simt::copy_async_16, simt::copy_async_arrive, simt::elect_one,
+    simt::exp2_approximate, simt::half2_from_e4m3x2, simt::has_bulk_copy, simt::high_half,
+    simt::load_global_128, simt::load_shared_128, simt::load_shared_32, simt::load_shared_64, simt::low_half,
+    simt::mma, simt::multiply_half2, simt::pack_half2, simt::permute_bytes, simt::reciprocal_approximate,
     simt::release_dependents, simt::shared_address, simt::store_shared_16, simt::store_shared_32,
     simt::transpose_8x8, simt::wait_for_dependencies;
 

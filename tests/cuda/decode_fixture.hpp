@@ -59,6 +59,7 @@ struct decode_case {
   float query_size = 1.0f;
   float sink = 0.0f;  //!< sink logit of all heads, 0: none
   int nan_head = -1;  //!< query head of the first sequence whose first query row holds a NaN
+  int fill = 0xFF;    //!< every byte of the workspace before: as floats NaN, as integers -1
 };
 
 struct decode_outcome {
@@ -107,7 +108,7 @@ decode_outcome run_decode(host_batch<Scheme>& batch, decode_case const& k, unsig
   REQUIRE(Decoder::check(scheme, request) == status::ok);
   std::int64_t bytes = 0;
   REQUIRE(Decoder::workspace(request, bytes) == cudaSuccess);
-  aligned_array<std::byte> workspace(bytes);
+  aligned_array<std::byte> workspace(bytes, k.fill);
   REQUIRE(Decoder::attend(scheme, request, workspace.data(), bytes) == cudaSuccess);
   synchronize();
   CHECK((o.front() == 12345.0f && o.back() == 12345.0f && lse.front() == 12345.0f && lse.back() == 12345.0f));

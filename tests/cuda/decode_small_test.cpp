@@ -62,6 +62,30 @@ TEST_CASE("small tiles: a NaN is seen, wherever it is and however the work is cu
   }
 }
 
+TEST_CASE("small tiles: hundreds of parts of one segment, one of them NaN", "[cuda][decode]") {
+  using rows4 = kv_scheme<composed<affine<4>, per_row>, composed<affine<4>, per_row>>;
+  using rows_decoder = device::decoder<rows4, 64, 32, float16, float>;
+  // 150 parts and one of a single token: each of the four warps that join them has more than it has lanes.
+  host_batch<rows4> rows(caches_of(rows4{}, 1, {64, 32}, {150 * 32 + 1, 40}));
+  for (float const size : {0.5f, 4.0f}) {  // all parts count, a few do
+    decode_outcome const r =
+        run_decode<rows_decoder>(rows, {.query_heads = 2, .part = 1, .query_size = size});
+    CHECK(r.output < bound);
+    CHECK(r.lse < 2e-3);
+  }
+  // More blocks than there is work for: what the workspace held before means nothing.
+  for (int const fill : {0x11, 0xFF})
+    CHECK(run_decode<rows_decoder>(rows, {.query_heads = 2, .blocks = 60, .fill = fill}).output < bound);
+  batch_cache const& c = rows.view();
+  using section = rows_decoder::config::blob::key;
+  std::byte* const tile = c.keys.section(c.pages.page(0, 77), 0);
+  std::fill(tile + section::code_bytes, tile + section::code_bytes + section::param_bytes, std::byte{0xFF});
+  decode_outcome const r = run_decode<rows_decoder>(rows, {.query_heads = 2, .part = 1});
+  auto const second = r.o.begin() + 2 * 64;
+  CHECK(std::all_of(r.o.begin(), second, [](float x) { return std::isnan(x); }));
+  CHECK(std::all_of(second, r.o.end(), [](float x) { return std::isfinite(x); }));
+}
+
 TEST_CASE("small tiles: the largest window and the largest part mean all tokens", "[cuda][decode]") {
   using rows4 = kv_scheme<composed<affine<4>, per_row>, composed<affine<4>, per_row>>;
   using rows_decoder = device::decoder<rows4, 64, 32, float16, float>;

@@ -108,7 +108,7 @@ __global__ void bulk_kernel(std::uint32_t const* in, std::uint32_t* out, int ite
       ptx::async_proxy_fence();
       __syncwarp();
     }
-    if (lane == 0) {
+    if (ptx::elect_one()) {
       ptx::barrier_expect(barriers + 8 * slot, 512);
       ptx::bulk_copy(data + 512 * slot, in + 128 * item, 512, barriers + 8 * slot);
     }

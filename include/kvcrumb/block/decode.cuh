@@ -8,8 +8,9 @@
 
 namespace kvcrumb::inline v0::block {
 
-//! Where a block's result goes.
+//! Whose result a block has, and where it goes.
 struct result_place {
+  int sequence, head, column_block;
   bool final = false;      //!< the segment is complete: normalize and store
   float* slots = nullptr;  //!< else: slot `slot` of these partial results
   std::int64_t slot = 0;
@@ -19,7 +20,7 @@ struct result_place {
 //! and keeps its own softmax state; the states are merged through the rings' memory at the end.
 //!
 //!   KVCRUMB_SHARED(decode<Config>::shared_storage, storage);  KVCRUMB_SHARED_DYNAMIC(dynamic) of
-//!   dynamic_bytes decode<Config> block{storage, dynamic}; block.init(); block.tiles(...);
+//!   dynamic_bytes; decode<Config> block{storage, dynamic, cache}; block.init(); block.tiles(...);
 //!   block.exact_rows(...);   any number of times, whole block together
 template <class Config>
 class decode {
@@ -40,30 +41,28 @@ class decode {
   static constexpr std::size_t ring_bytes = std::size_t{warps} * blob::warp_bytes;
   static constexpr std::size_t dynamic_bytes = ring_bytes > merge_bytes ? ring_bytes : merge_bytes;
 
-  KVCRUMB_DEVICE decode(shared_storage& storage, std::byte* dynamic)
+  KVCRUMB_DEVICE decode(shared_storage& storage, std::byte* dynamic, batch_cache const& cache)
       : storage_{storage},
         outputs_{reinterpret_cast<float*>(dynamic)},
         lane_{static_cast<int>(threadIdx.x) & 31},
         warp_{static_cast<int>(threadIdx.x) >> 5},
         ring_{ptx::shared_address(dynamic) + static_cast<std::uint32_t>(warp_ * blob::warp_bytes),
-              ptx::shared_address(&storage.barriers[warp_])} {}
+              ptx::shared_address(&storage.barriers[warp_]), cache, warps, lane_} {}
 
   //! Once per kernel.
   KVCRUMB_DEVICE void init() {
-    ring_.init_barriers(lane_);
+    ring_.init_barriers();
     __syncthreads();
   }
 
-  //! Tiles [first, end) of a segment.
-  template <class Arguments>
+  //! Tiles [first, end) of a segment. Asks place_of() for the place when there is a result, so that it needs
+  //! no registers until then.
+  template <class Arguments, class PlaceOf>
   KVCRUMB_DEVICE void tiles(Arguments const& a, scheme_type const& scheme, int sequence, int head,
-                            int column_block, sequence_work const& w, int first, int end,
-                            result_place const& place) {
-    load_query_columns<query_form::operand>(storage_.query, a, scheme, sequence, head, column_block,
-                                            w.length);
-    __syncthreads();
+                            int column_block, sequence_work const& w, int first, int end, PlaceOf place_of) {
+    query_rows<Config> fetched;
+    fetched.fetch(a, sequence, head, column_block);
     warp::query_of<blob, column_tiles> q;
-    q.load(ptx::shared_address(storage_.query.fp16), lane_);
     auto const key_levels = warp::make_levels(scheme.key.codec);
     auto const value_levels = warp::make_levels(scheme.value.codec);
     int const first_query = w.length - a.queries;  // positions from here on are hidden from some query
@@ -71,8 +70,14 @@ class decode {
     warp::column_state<blob::dim_blocks, column_tiles> state;
     float bias = warp::weight_bias;
     for (;;) {
+      ring_.start(sequence, head, first + warp_, end);
+      if (bias != 0.0f) {  // the first tiles are on their way while the query is made ready
+        store_query_columns<query_form::operand>(storage_.query, fetched, a, scheme, head, column_block,
+                                                 w.length);
+        __syncthreads();
+        q.load(ptx::shared_address(storage_.query.fp16), lane_);
+      }
       state.clear();
-      ring_.start(a.cache, sequence, head, first + warp_, end, warps, lane_);
       for (int tile = first + warp_; tile < end; tile += warps) {
         ring_.begin_tile();
         warp::tile_scores<blob, column_tiles> scores;
@@ -83,10 +88,12 @@ class decode {
         warp::apply_columns(scores, scale, shift);
         warp::tile_visibility<column_tiles> const v = visibility(a, w, tile, first_query);
         using form = typename warp::tile_scores<blob, column_tiles>::form;
-        if (v.cut || !v.all_valid || a.soft_cap > 0.0f) {
+        if (v.cut || a.soft_cap > 0.0f) {
           warp::restrict_scores<form>(scores.s, scores.zero, scale, v, a.soft_cap, lane_);
-          if (!v.all_valid) warp::hide_value_parameters<blob>(ring_.parameters(), v.valid, lane_);
+        } else if (!v.all_valid) {
+          warp::hide_invalid(scores.s, v.valid, lane_);
         }
+        if (!v.all_valid) warp::hide_value_parameters<blob>(ring_.parameters(), v.valid, lane_);
         std::uint32_t weights[column_tiles][blob::token_blocks][2];
         warp::weigh<form>(weights, scores.s, scores.zero, scale, state, bias);
         warp::accumulate_tile(state, ring_, weights, value_levels, v.valid, lane_);
@@ -103,14 +110,16 @@ class decode {
       outputs_[(warp_ * columns + column) * head_dim + channel] = x * unbias;
     });
     publish(state, unbias);
-    merge(a, scheme, sequence, head, column_block, place);
+    merge(a, scheme, place_of());
   }
 
   //! All exact rows of a segment: sinks, pools, tail.
   template <class Arguments>
   KVCRUMB_DEVICE void exact_rows(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                                  int column_block, sequence_work const& w, result_place const& place) {
-    load_query_columns<query_form::rows>(storage_.query, a, scheme, sequence, head, column_block, w.length);
+    query_rows<Config> fetched;
+    fetched.fetch(a, sequence, head, column_block);
+    store_query_columns<query_form::rows>(storage_.query, fetched, a, scheme, head, column_block, w.length);
     __syncthreads();
     float scale[column_tiles][2];
     int newest[column_tiles][2], oldest[column_tiles][2];
@@ -141,7 +150,7 @@ class decode {
       outputs_[(warp_ * columns + column) * head_dim + channel] = x * (1.0f / 256.0f);
     });
     publish(exact.state, 1.0f / 256.0f);
-    merge(a, scheme, sequence, head, column_block, place);
+    merge(a, scheme, place);
   }
 
  private:
@@ -256,12 +265,11 @@ class decode {
 
   //! Merges the warps' results; each warp takes every fourth column.
   template <class Arguments>
-  KVCRUMB_DEVICE void merge(Arguments const& a, scheme_type const& scheme, int sequence, int head,
-                            int column_block, result_place const& place) {
+  KVCRUMB_DEVICE void merge(Arguments const& a, scheme_type const& scheme, result_place const& place) {
     __syncthreads();
     KVCRUMB_KEEP_ROLLED
     for (int column = warp_; column < columns; column += warps) {
-      int const row = column_block * columns + column;
+      int const row = place.column_block * columns + column;
       if (row >= a.rows()) break;
       column_result<head_dim> r;
       KVCRUMB_UNROLL
@@ -270,7 +278,8 @@ class decode {
         r.add(storage_.max[other][column], storage_.sum[other][column], lane_, [&](int i) { return o[i]; });
       }
       if (place.final) {
-        finish_column<Config>(a, scheme, sequence, head, row, r, column_result<head_dim>{}, lane_);
+        finish_column<Config>(a, scheme, place.sequence, place.head, row, r, column_result<head_dim>{},
+                              lane_);
       } else {
         store_partial(place.slots, place.slot, columns, column, r, lane_);
       }

@@ -30,16 +30,26 @@ struct decode_config {
   static constexpr int resident_blocks = three_fit ? 3 : 2;
 };
 
-//! Where one block's work begins: unit `unit` of segment `segment` (kv head and column block) of a sequence.
+//! Tiles [first, end) that some query of a sequence sees, and the units of work of one of its segments.
+struct sequence_work {
+  int first, end, exact_rows, units;
+  int length, tile_first, slots;  //!< tokens, position of slot 0, slots in use
+
+  KVCRUMB_API int tiles() const noexcept { return end - first; }
+};
+
+//! One block's work: `count` units from unit `unit` of segment `segment` (kv head and column block) of a
+//! sequence on. The work of that sequence comes along, so that a block has what it needs after one access.
 struct work_start {
-  std::int32_t sequence, segment, unit;
+  std::int32_t sequence, segment, unit, count;
+  sequence_work work;
 };
 
 //! The plan of a launch, in the workspace. `prefix` counts units (streams) or chunks (fixed split) of all
 //! segments of the sequences before; `starts` is used by streams only.
 struct decode_plan {
   std::int64_t* prefix = nullptr;  //!< [sequences + 1]
-  work_start* starts = nullptr;    //!< [blocks]
+  work_start* starts = nullptr;    //!< [blocks of the grid]
   std::int32_t* blocks = nullptr;  //!< [1], blocks that have work
 };
 
@@ -77,14 +87,6 @@ struct decode_arguments {
   KVCRUMB_API int rows() const noexcept { return ratio() * queries; }
   KVCRUMB_API int column_blocks(int columns) const noexcept { return (rows() + columns - 1) / columns; }
   KVCRUMB_API int segments(int columns) const noexcept { return cache.kv_heads * column_blocks(columns); }
-};
-
-//! Tiles [first, end) that some query of a sequence sees, and the units of work of one of its segments.
-struct sequence_work {
-  int first, end, exact_rows, units;
-  int length, tile_first, slots;  //!< tokens, position of slot 0, slots in use
-
-  KVCRUMB_API int tiles() const noexcept { return end - first; }
 };
 
 //! The work of a sequence. A unit is a tile, or as many exact rows as have the bytes of one.

@@ -58,6 +58,52 @@ KVCRUMB_DEVICE void add_partial(column_result<HeadDim>& r, float const* partials
         [&](int i) { return at[column * HeadDim + i]; });
 }
 
+//! Adds `count` slots of partial results, slot_of(0), slot_of(1), ... Their loads do not wait for each other:
+//! first the maxima and sums, one slot for each lane, then the outputs, eight slots at a time. Called by one
+//! warp.
+template <int HeadDim, class SlotOf>
+KVCRUMB_DEVICE void add_partials(column_result<HeadDim>& r, float const* partials, int count, int columns,
+                                 int column, int lane, SlotOf slot_of) {
+  constexpr int registers = HeadDim / 32, together = 8;
+  for (int first = 0; first < count; first += 32) {
+    bool const mine = first + lane < count;
+    std::int64_t const offset =
+        mine ? slot_of(first + lane) * partial_results::slot_floats(columns, HeadDim) : 0;
+    float const max = mine ? partials[offset + columns * HeadDim + column] : negative_infinity;
+    float const sum = mine ? partials[offset + columns * (HeadDim + 1) + column] : 0.0f;
+    bool const present = !column_result<HeadDim>::empty(max, sum);
+    unsigned const all = __ballot_sync(~0u, present);
+    if (all == 0) continue;
+    float const top = fmaxf(r.max, warp::warp_max(max));
+    float const kept = r.max == negative_infinity ? 0.0f : ptx::exp2_approximate(r.max - top);
+    float const weight = present ? ptx::exp2_approximate(max - top) : 0.0f;
+    r.max = top;
+    r.sum = r.sum * kept + warp::warp_sum(present ? sum * weight : 0.0f);
+    KVCRUMB_UNROLL
+    for (int e = 0; e < registers; ++e)
+      r.o[e] *= kept;
+    int const here = count - first < 32 ? count - first : 32;
+    for (int j = 0; j < here; j += together) {
+      float o[together][registers] = {};
+      KVCRUMB_UNROLL
+      for (int i = 0; i < together; ++i) {
+        std::int64_t const from = __shfl_sync(~0u, offset, j + i) + column * HeadDim + lane;
+        if (((all >> (j + i)) & 1u) == 0) continue;
+        KVCRUMB_UNROLL
+        for (int e = 0; e < registers; ++e)
+          o[i][e] = partials[from + 32 * e];
+      }
+      KVCRUMB_UNROLL
+      for (int i = 0; i < together; ++i) {
+        float const w = __shfl_sync(~0u, weight, j + i);
+        KVCRUMB_UNROLL
+        for (int e = 0; e < registers; ++e)
+          r.o[e] += o[i][e] * w;
+      }
+    }
+  }
+}
+
 //! Output, log-sum-exp and state of query row `row` (query head of the group and query token) of kv head
 //! `head`. `tiles` is in the basis of the values' scheme, `exact` in the original one; either may be empty.
 //! Nothing seen: output 0, log-sum-exp -inf. Called by one warp.

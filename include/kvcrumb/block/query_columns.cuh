@@ -27,13 +27,45 @@ struct query_storage {
 
 enum class query_form : std::uint8_t { operand, rows };
 
-//! Fills `storage` with the columns of a segment: query rows [column_block * columns, ...) of kv head `head`,
-//! zero beyond the last. Form operand: transformed for the packed keys; rows: as they are, for exact keys.
-//! Called by the whole block; the caller synchronizes before and after.
+//! A warp's query rows on their way from global memory: every fourth column of a segment.
+template <class Config>
+struct query_rows {
+  static constexpr int columns = Config::columns / Config::warps, registers = Config::head_dim / 32;
+  typename Config::query_type x[columns][registers] = {};
+
+  //! Asks for them: query rows [column_block * columns, ...) of kv head `head`, zero beyond the last. What
+  //! comes after this in the memory's queue (the first tiles) does not delay them.
+  template <class Arguments>
+  KVCRUMB_DEVICE void fetch(Arguments const& a, int sequence, int head, int column_block) {
+    int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
+    KVCRUMB_UNROLL
+    for (int i = 0; i < columns; ++i) {
+      int const row = column_block * Config::columns + warp + i * Config::warps;
+      if (row >= a.rows()) continue;
+      auto const* const from = a.q.row(sequence, head * a.ratio() + row / a.queries, row % a.queries);
+      KVCRUMB_UNROLL
+      for (int e = 0; e < registers; ++e)
+        x[i][e] = from[32 * e + lane];
+    }
+  }
+  //! The next column takes the place of the first.
+  KVCRUMB_DEVICE void next() {
+    KVCRUMB_UNROLL
+    for (int i = 0; i + 1 < columns; ++i) {
+      KVCRUMB_UNROLL
+      for (int e = 0; e < registers; ++e)
+        x[i][e] = x[i + 1][e];
+    }
+  }
+};
+
+//! Fills `storage` with the columns that all warps have fetched. Form operand: transformed for the packed
+//! keys; rows: as they are, for exact keys. Called by the whole block; the caller synchronizes before and
+//! after.
 template <query_form Form, class Config, class Arguments>
-KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments const& a,
-                                       typename Config::scheme_type const& scheme, int sequence, int head,
-                                       int column_block, int length) {
+KVCRUMB_DEVICE void store_query_columns(query_storage<Config>& storage, query_rows<Config>& rows,
+                                        Arguments const& a, typename Config::scheme_type const& scheme,
+                                        int head, int column_block, int length) {
   constexpr int head_dim = Config::head_dim, registers = head_dim / 32;
   using key = typename Config::blob::key;
   int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
@@ -42,12 +74,10 @@ KVCRUMB_DEVICE void load_query_columns(query_storage<Config>& storage, Arguments
   for (int column = warp; column < Config::columns; column += Config::warps) {
     int const row = column_block * Config::columns + column;
     float x[registers];
-    bool const exists = row < a.rows();
-    auto const* source =
-        a.q.row(sequence, exists ? head * a.ratio() + row / a.queries : 0, exists ? row % a.queries : 0);
     KVCRUMB_UNROLL
     for (int e = 0; e < registers; ++e)
-      x[e] = exists ? to_float(source[32 * e + lane]) : 0.0f;
+      x[e] = to_float(rows.x[0][e]);
+    rows.next();
 
     float offset = 0.0f;
     if constexpr (Form == query_form::operand) {

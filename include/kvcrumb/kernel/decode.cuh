@@ -8,14 +8,30 @@
 
 namespace kvcrumb::inline v0::kernel {
 
+//! a / b for a >= 0 and b > 0; a device divides 64 bits in a hundred instructions, 32 bits in twenty.
+KVCRUMB_API constexpr std::int64_t quotient_of(std::int64_t a, std::int64_t b) {
+  if (((a | b) >> 32) != 0) return a / b;
+  return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+}
+
 //! How the units of all segments are dealt to `blocks` blocks: block i has units [i total / blocks, (i + 1)
-//! total / blocks). There are so few blocks that the average one has four units, one for every warp.
+//! total / blocks).
 KVCRUMB_API constexpr std::int64_t first_unit(std::int64_t block, std::int64_t total, std::int64_t blocks) {
-  return block * total / blocks;
+  return quotient_of(block * total, blocks);
 }
 //! The block that has a unit.
 KVCRUMB_API constexpr std::int64_t block_of(std::int64_t unit, std::int64_t total, std::int64_t blocks) {
-  return ((unit + 1) * blocks - 1) / total;
+  return quotient_of((unit + 1) * blocks - 1, total);
+}
+//! Blocks for `total` units of so many segments, at most `most`: so few that the average one has a unit for
+//! each warp; and as many for one segment as for another, if that is nearly the same number. Then no block
+//! has the end of one segment and the beginning of the next if all are equally long, for each of which it
+//! would need a query, a pipeline that fills and a merge.
+KVCRUMB_API constexpr std::int64_t blocks_for(std::int64_t total, std::int64_t segments, int warps,
+                                              std::int64_t most) {
+  std::int64_t const enough = (total + warps - 1) / warps, limit = enough < most ? enough : most;
+  std::int64_t const even = segments > 0 ? limit / segments * segments : 0;
+  return even >= limit - limit / 8 ? even : limit;
 }
 
 namespace detail {
@@ -61,18 +77,26 @@ __global__ void __launch_bounds__(plan_threads) plan_kernel(__grid_constant__ Ar
   if (thread == 0) a.plan.prefix[sequences] = total;
   __threadfence_block();
   __syncthreads();
-  if (a.chunk_tiles != 0) return;
-
-  std::int64_t const enough = (total + Config::warps - 1) / Config::warps;
-  std::int64_t const blocks = enough < a.grid_blocks ? enough : a.grid_blocks;
+  std::int64_t const blocks =
+      a.chunk_tiles != 0
+          ? 0
+          : blocks_for(total, static_cast<std::int64_t>(sequences) * segments, Config::warps, a.grid_blocks);
   if (thread == 0) *a.plan.blocks = static_cast<std::int32_t>(blocks);
-  for (std::int64_t i = thread; i < blocks; i += plan_threads) {
-    std::int64_t const unit = first_unit(i, total, blocks);
-    int const low = detail::sequence_of(a.plan.prefix, sequences, unit);
-    std::int64_t const local = unit - a.plan.prefix[low];
-    std::int64_t const per_segment = (a.plan.prefix[low + 1] - a.plan.prefix[low]) / segments;
-    a.plan.starts[i] = {low, static_cast<std::int32_t>(local / per_segment),
-                        static_cast<std::int32_t>(local % per_segment)};
+  if (a.chunk_tiles != 0) return;
+  for (std::int64_t i = thread; i < a.grid_blocks; i += plan_threads) {
+    block::work_start start{};
+    if (i < blocks) {
+      std::int64_t const unit = first_unit(i, total, blocks);
+      int const low = detail::sequence_of(a.plan.prefix, sequences, unit);
+      std::int64_t const local = unit - a.plan.prefix[low];
+      start.work = block::work_of<Config>(a, low);
+      start.sequence = low;
+      start.segment = static_cast<std::int32_t>(quotient_of(local, start.work.units));
+      start.unit =
+          static_cast<std::int32_t>(local - static_cast<std::int64_t>(start.segment) * start.work.units);
+      start.count = static_cast<std::int32_t>(first_unit(i + 1, total, blocks) - unit);
+    }
+    a.plan.starts[i] = start;
   }
 }
 
@@ -97,33 +121,31 @@ struct work_queue {
 
   KVCRUMB_DEVICE void begin(Arguments const& a) {
     std::int64_t const block = blockIdx.x;
-    total_ = a.plan.prefix[a.cache.sequences];
-    left_ = 0;
     part_ = block;
-    if (a.chunk_tiles != 0 || block >= *a.plan.blocks) return;
-    std::int64_t const blocks = *a.plan.blocks;
-    left_ = first_unit(block + 1, total_, blocks) - first_unit(block, total_, blocks);
-    at_ = a.plan.starts[block];
-    part_ = 2 * block;  // two slots: the first and the last segment of the run
+    if (a.chunk_tiles != 0) {
+      total_ = a.plan.prefix[a.cache.sequences];
+    } else {
+      at_ = a.plan.starts[block];
+      part_ = 2 * block;  // two slots: the first and the last segment of the run
+    }
   }
   KVCRUMB_DEVICE void next(Arguments const& a) { more = a.chunk_tiles != 0 ? next_chunk(a) : next_run(a); }
 
  private:
   KVCRUMB_DEVICE bool next_run(Arguments const& a) {
     int const segments = a.segments(Config::columns);
-    while (left_ > 0 &&
-           at_.sequence < a.cache.sequences) {  // always, unless lengths have changed since the plan
-      block::sequence_work const w = block::work_of<Config>(a, at_.sequence);
-      int const unit = at_.unit, rest = w.units - unit;
-      int const take = left_ < rest ? static_cast<int>(left_) : rest;
+    while (at_.count > 0) {
+      block::sequence_work const w = at_.work;
+      int const unit = at_.unit, rest = w.units - unit, take = at_.count < rest ? at_.count : rest;
       item = {at_.sequence, at_.segment, w, w.first + unit, w.first + unit + take, false, part_};
       item.exact = unit <= w.tiles() && w.tiles() < unit + take;  // the first unit of exact rows is here
       if (item.end > w.end) item.end = w.end;
-      left_ -= take;
+      at_.count -= take;
       at_.unit = 0;
       if (++at_.segment == segments) {
         at_.segment = 0;
-        ++at_.sequence;
+        if (++at_.sequence == a.cache.sequences) at_.count = 0;  // it is, unless lengths have changed since
+        if (at_.count > 0) at_.work = block::work_of<Config>(a, at_.sequence);
       }
       if (take == 0) continue;  // a sequence without work
       part_ |= 1;
@@ -146,7 +168,7 @@ struct work_queue {
     return true;
   }
 
-  std::int64_t total_, left_, part_;
+  std::int64_t total_, part_;
   block::work_start at_;
 };
 
@@ -161,7 +183,7 @@ __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
   KVCRUMB_SHARED(queue_type, queue);
   KVCRUMB_SHARED(typename block::decode<Config>::shared_storage, storage);
   KVCRUMB_SHARED_DYNAMIC(dynamic);
-  block::decode<Config> worker{storage, dynamic};
+  block::decode<Config> worker{storage, dynamic, a.cache};
   worker.init();
   ptx::wait_for_dependencies();
   ptx::release_dependents();
@@ -173,18 +195,25 @@ __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
     if (!queue.more) return;
     detail::work_item const& item = queue.item;
     block::sequence_work const& w = item.work;
-    int const segments = a.segments(Config::columns), column_blocks = a.column_blocks(Config::columns);
+    int const column_blocks = a.column_blocks(Config::columns);
     int const head = item.segment / column_blocks, column_block = item.segment % column_blocks;
-    std::int64_t const exact_slot = 2 * (static_cast<std::int64_t>(item.sequence) * segments + item.segment);
+    auto const place_of = [&](bool final, float* slots, std::int64_t slot) {
+      return block::result_place{
+          item.sequence, item.segment / column_blocks, item.segment % column_blocks, final, slots, slot};
+    };
+    auto const exact_slot = [&] {
+      return 2 * (static_cast<std::int64_t>(item.sequence) * a.segments(Config::columns) + item.segment);
+    };
     if (item.first < item.end) {
-      bool const whole = item.first == w.first && item.end == w.end;
-      block::result_place place{whole && w.exact_rows == 0, a.partials, item.slot};
-      if (whole && w.exact_rows > 0) place = {false, a.exact_partials, exact_slot + 1};
-      worker.tiles(a, scheme, item.sequence, head, column_block, w, item.first, item.end, place);
+      worker.tiles(a, scheme, item.sequence, head, column_block, w, item.first, item.end, [&] {
+        bool const whole = item.first == w.first && item.end == w.end;
+        if (whole && w.exact_rows > 0) return place_of(false, a.exact_partials, exact_slot() + 1);
+        return place_of(whole, a.partials, item.slot);
+      });
     }
     if (item.exact) {
       worker.exact_rows(a, scheme, item.sequence, head, column_block, w,
-                        {false, a.exact_partials, exact_slot});
+                        place_of(false, a.exact_partials, exact_slot()));
     }
     __syncthreads();  // all have read the item
   }
@@ -209,21 +238,21 @@ __global__ void __launch_bounds__(Config::threads)
   int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   ptx::wait_for_dependencies();
 
+  // Loads that do not wait for each other.
+  std::int64_t const total = a.plan.prefix[a.cache.sequences], blocks = *a.plan.blocks;
+  std::int64_t const before = a.plan.prefix[sequence], until = a.plan.prefix[sequence + 1];
   block::sequence_work const w = block::work_of<Config>(a, sequence);
   int const tiles = w.tiles();
   std::int64_t const exact_slot = 2 * (static_cast<std::int64_t>(sequence) * segments + segment);
   std::int64_t first = 0, parts = 0;  // blocks or parts that have tiles of the segment
-  std::int64_t total = 0, blocks = 1, begin = 0;
+  std::int64_t begin = 0;
   if (tiles > 0 && a.chunk_tiles == 0) {
-    total = a.plan.prefix[a.cache.sequences];
-    blocks = *a.plan.blocks;
-    begin = a.plan.prefix[sequence] + static_cast<std::int64_t>(segment) * w.units;
+    begin = before + static_cast<std::int64_t>(segment) * w.units;
     first = block_of(begin, total, blocks);
     parts = block_of(begin + tiles - 1, total, blocks) - first + 1;
     if (parts > blocks - first) parts = blocks - first;  // likewise
   } else if (tiles > 0) {
-    std::int64_t const per_segment = (a.plan.prefix[sequence + 1] - a.plan.prefix[sequence]) / segments;
-    first = a.plan.prefix[sequence] + segment * per_segment;
+    first = before + segment * ((until - before) / segments);
     parts = (tiles + a.chunk_tiles - 1) / a.chunk_tiles;
   }
   if (parts == 1 && w.exact_rows == 0) return;  // stored by the decode kernel
@@ -236,12 +265,12 @@ __global__ void __launch_bounds__(Config::threads)
     if (parts == 1) {
       if (warp == 0) block::add_partial(r, a.exact_partials, exact_slot + 1, columns, column, lane);
     } else {
-      for (std::int64_t i = warp; i < parts; i += warps) {
-        std::int64_t slot = first + i;
+      int const mine = static_cast<int>(parts - warp + warps - 1) / warps;
+      block::add_partials(r, a.partials, mine, columns, column, lane, [&](int i) {
+        std::int64_t const slot = first + warp + static_cast<std::int64_t>(i) * warps;
         // A block's first segment is in its even slot; it is this one if the block begins inside it.
-        if (a.chunk_tiles == 0) slot = 2 * slot + (first_unit(slot, total, blocks) >= begin ? 0 : 1);
-        block::add_partial(r, a.partials, slot, columns, column, lane);
-      }
+        return a.chunk_tiles != 0 ? slot : 2 * slot + (first_unit(slot, total, blocks) >= begin ? 0 : 1);
+      });
     }
     KVCRUMB_UNROLL
     for (int e = 0; e < head_dim / 32; ++e)

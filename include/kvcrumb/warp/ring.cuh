@@ -9,8 +9,8 @@
 
 namespace kvcrumb::inline v0::warp {
 
-//! One warp's stream of tiles first, first + step, ... of one (sequence, kv head). Chunks of codes are copied
-//! in the order of their use, Blob::slots chunks ahead, parameters and masks Blob::stages tiles ahead.
+//! One warp's stream of tiles first, first + step, ... of one (sequence, kv head). Chunks of codes are
+//! copied in the order of their use, Blob::slots chunks ahead, parameters and masks Blob::stages tiles ahead.
 //!
 //! All lanes of the warp call every function together. `memory` is Blob::warp_bytes of shared memory on a
 //! multiple of 16, `barriers` a shared_barriers of the same warp. Use:
@@ -32,28 +32,25 @@ class ring {
     std::uint64_t barrier[slots + stages];
   };
 
-  KVCRUMB_DEVICE ring(std::uint32_t memory, std::uint32_t barriers) : memory_{memory}, barriers_{barriers} {}
+  KVCRUMB_DEVICE ring(std::uint32_t memory, std::uint32_t barriers, batch_cache const& cache, int step,
+                      int lane)
+      : memory_{memory}, barriers_{barriers}, cache_{cache}, step_{step}, lane_{lane} {}
 
   //! Once per kernel, for the warp's own barriers; a block barrier must follow.
-  KVCRUMB_DEVICE void init_barriers(int lane) const {
-    if (lane < slots + stages) {
-      ptx::barrier_init(barriers_ + static_cast<std::uint32_t>(8 * lane), ptx::has_bulk_copy ? 1 : 32);
+  KVCRUMB_DEVICE void init_barriers() const {
+    if (lane_ < slots + stages) {
+      ptx::barrier_init(barriers_ + static_cast<std::uint32_t>(8 * lane_), ptx::has_bulk_copy ? 1 : 32);
       ptx::barrier_init_fence();
     }
   }
 
   //! Begins a stream over tiles first, first + step, ... below `end`. The previous stream must be consumed.
-  KVCRUMB_DEVICE void start(batch_cache const& cache, int sequence, int head, int first, int end, int step,
-                            int lane) {
-    cache_ = &cache;
-    pages_ = cache.pages.of(sequence);
+  KVCRUMB_DEVICE void start(int sequence, int head, int first, int end) {
+    pages_ = cache_.pages.of(sequence);
     head_ = head;
-    lane_ = lane;
-    step_ = step;
     end_ = end;
     tile_ = params_tile_ = first;
     if (first < end) page_ = params_page_ = page(first);
-    live_ = false;
     int slot = slot_, stage = stage_;
     auto const next = [](int& index, int n) { index = index + 1 == n ? 0 : index + 1; };
     unrolled<slots>([&]<int j>() {
@@ -115,7 +112,7 @@ class ring {
 
   KVCRUMB_DEVICE std::int32_t page(int tile) const {
     std::int32_t const index = pages_.page(tile);
-    KVCRUMB_ASSERT(index >= 0 && index < cache_->pages.pages);
+    KVCRUMB_ASSERT(index >= 0 && index < cache_.pages.pages);
     return index;
   }
 
@@ -126,14 +123,11 @@ class ring {
     constexpr bool is_key = Chunk < key::chunks;
     constexpr int bytes = is_key ? key::chunk_bytes : value::chunk_bytes;
     if constexpr (Chunk == 0) {
-      live_ = tile_ < end_;
-      if (live_) {
-        keys_ = cache_->keys.section(page_, head_);
-        values_ = cache_->values.section(page_, head_);
-        if constexpr (together) masks_ = cache_->masks.section(page_, head_);
-      }
+      keys_ = cache_.keys.section(page_, head_);
+      values_ = cache_.values.section(page_, head_);
+      if constexpr (together) masks_ = cache_.masks.section(page_, head_);
     }
-    if (live_ && copies()) {
+    if (tile_ < end_ && copies()) {
       std::byte const* const from =
           is_key ? keys_ + Chunk * key::chunk_bytes : values_ + (Chunk - key::chunks) * value::chunk_bytes;
       std::uint32_t const at = barrier(slot);
@@ -141,10 +135,12 @@ class ring {
       copy(slot_address(slot), from, bytes, at);
       if constexpr (!ptx::has_bulk_copy) ptx::copy_async_arrive(at);
     }
-    if constexpr (Chunk == Blob::chunks - 1) {
-      tile_ += step_;
-      if (tile_ < end_) page_ = page(tile_);  // needed one chunk from now
-    }
+    if constexpr (Chunk == Blob::chunks - 1 && !together) next_tile(tile_, page_);
+  }
+  //! Goes on to the next tile and asks for its page, which is needed one chunk or one tile from now.
+  KVCRUMB_DEVICE void next_tile(int& tile, std::int32_t& index) const {
+    tile += step_;
+    if (tile < end_) index = page(tile);
   }
   //! Copies the parameters of a tile, given its sections.
   KVCRUMB_DEVICE void copy_parameters(int stage, std::byte const* keys, std::byte const* values,
@@ -161,22 +157,24 @@ class ring {
     }
   }
   //! Copies the parameters of the next tile in turn. Where they are as far ahead as the codes, that is the
-  //! tile whose last chunk has just been issued; else its page was asked for one tile ago.
+  //! tile whose last chunk has just been issued.
   KVCRUMB_DEVICE void issue_parameters(int stage) {
     if constexpr (together) {
-      if (live_) copy_parameters(stage, keys_, values_, masks_);
-    } else if (params_tile_ < end_) {
-      copy_parameters(stage, cache_->keys.section(params_page_, head_),
-                      cache_->values.section(params_page_, head_),
-                      cache_->masks.section(params_page_, head_));
-      params_tile_ += step_;
-      if (params_tile_ < end_) params_page_ = page(params_tile_);
+      if (tile_ < end_) copy_parameters(stage, keys_, values_, masks_);
+      next_tile(tile_, page_);
+    } else {
+      if (params_tile_ < end_) {
+        copy_parameters(stage, cache_.keys.section(params_page_, head_),
+                        cache_.values.section(params_page_, head_),
+                        cache_.masks.section(params_page_, head_));
+      }
+      next_tile(params_tile_, params_page_);
     }
   }
 
   //! One lane copies whole blocks where there is a bulk copy; all lanes copy 16 bytes at a time where there
   //! is not.
-  KVCRUMB_DEVICE bool copies() const { return !ptx::has_bulk_copy || lane_ == 0; }
+  KVCRUMB_DEVICE bool copies() const { return !ptx::has_bulk_copy || ptx::elect_one(); }
   KVCRUMB_DEVICE void copy(std::uint32_t to, std::byte const* from, int bytes, std::uint32_t at) const {
     if constexpr (ptx::has_bulk_copy) {
       ptx::bulk_copy(to, from, bytes, at);
@@ -190,15 +188,14 @@ class ring {
   static constexpr bool together = slots % Blob::chunks == 0 && stages == slots / Blob::chunks;
 
   std::uint32_t memory_, barriers_;
-  batch_cache const* cache_ = nullptr;
+  batch_cache const& cache_;
+  int step_, lane_, head_ = 0;
   std::byte const* keys_ = nullptr;  // sections of the tile that is being copied
   std::byte const* values_ = nullptr;
   std::byte const* masks_ = nullptr;
-  bool live_ = false;  // there is such a tile
   page_map::list pages_{};
-  std::int32_t page_ = 0, params_page_ = 0;
-  int head_ = 0, lane_ = 0;
-  int tile_ = 0, params_tile_ = 0, end_ = 0, step_ = 1;
+  int tile_ = 0, params_tile_ = 0, end_ = 0;  // next to be copied
+  std::int32_t page_ = 0, params_page_ = 0;   // and their pages
   int slot_ = 0, stage_ = 0;
   std::uint32_t parity_ = 0, stage_parity_ = 0;
 };

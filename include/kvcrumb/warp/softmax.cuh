@@ -170,6 +170,25 @@ KVCRUMB_DEVICE void weigh(std::uint32_t (&w)[ColumnTiles][Blocks][2],
   });
 }
 
+//! Hides the slots that hold no token (-inf).
+template <int Blocks, int ColumnTiles>
+KVCRUMB_DEVICE void hide_invalid(float (&s)[ColumnTiles][Blocks][4], std::uint32_t const (&valid)[4],
+                                 int lane) {
+  std::uint32_t mine[(Blocks + 1) / 2];  // bits 0, 8, 16, 24: this lane's slots
+  KVCRUMB_UNROLL
+  for (int i = 0; i < (Blocks + 1) / 2; ++i)
+    mine[i] = valid[i] >> (lane >> 2);
+  unrolled<2 * Blocks>([&]<int j>() {
+    constexpr int p = j / 2, r = j % 2;
+    bool const hidden = (mine[p / 2] & (1u << (16 * (p % 2) + 8 * r))) == 0;
+    KVCRUMB_UNROLL
+    for (int n = 0; n < ColumnTiles; ++n) {
+      s[n][p][2 * r] = hidden ? negative_infinity : s[n][p][2 * r];
+      s[n][p][2 * r + 1] = hidden ? negative_infinity : s[n][p][2 * r + 1];
+    }
+  });
+}
+
 //! Caps the scores of a tile and hides what may not be seen (-inf), in the form of `Form`.
 template <class Form, int Blocks, int ColumnTiles>
 KVCRUMB_DEVICE void restrict_scores(float (&s)[ColumnTiles][Blocks][4],

@@ -55,6 +55,14 @@ T shuffle(operation const& op, unsigned mask, T value, int source, int width, si
 
 }  // namespace simt
 
+namespace simt {
+//! True in one lane, which the instruction does not promise to be the first.
+inline bool elect_one(SIMT_SITE) {
+  vote(op_any, ~0u, 1, at);
+  return (threadIdx.x & 31u) == 31u;
+}
+}  // namespace simt
+
 inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_SITE) {
   return simt::vote(simt::op_ballot, mask, predicate, at);
 }
