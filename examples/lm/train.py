@@ -5,14 +5,16 @@
     python3 train.py --tiny --output tiny TEXT...                 two million parameters, minutes on two CPU cores
     python3 train.py --size 6m --minutes 90 --output m TEXT...    an hour and a half on two cores with AMX
     python3 train.py --size 60m --minutes 30 --output m TEXT...   for a GPU
+    python3 train.py --size 60m --output m --prepare TEXT...      only the tokens; then train without naming texts
     python3 train.py --size 6m --output m --write-int8            8-bit weights of a checkpoint; trains nothing
 
 Needs PyTorch and the package `tokenizers`. The last --held-out characters of each file are not trained on; they are
 written to OUTPUT/heldout.txt. Every training sequence begins with the token <bos>, which is what lets a model that is
 trained for long grow an attention sink there.
 
-Writes config.json, tokenizer.json (byte-level BPE), model.safetensors (fp16), training.json (loss and sinks while
-training) and checkpoint.pt, from which --resume goes on.
+Writes tokens.bin (the texts as 16-bit token numbers), config.json, tokenizer.json (byte-level BPE; one that is there is
+kept with --resume and --prepare), model.safetensors (fp16), training.json (loss and sinks while training) and
+checkpoint.pt, from which --resume goes on.
 """
 import argparse
 import json
@@ -27,7 +29,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 SIZES = {  # hidden, layers, query heads, kv heads, head dimension, intermediate, vocabulary, context, batch
     "tiny": (192, 4, 4, 2, 64, 512, 2048, 256, 16),
     "6m": (256, 8, 4, 2, 64, 512, 4096, 1024, 4),
-    "30m": (512, 8, 8, 4, 64, 1408, 8192, 1024, 64),
+    "30m": (512, 10, 4, 2, 128, 1408, 8192, 2048, 8),
     "60m": (640, 12, 10, 5, 64, 1792, 8192, 2048, 48),
     "100m": (768, 14, 12, 4, 64, 2048, 16384, 2048, 32),
 }
@@ -47,6 +49,7 @@ def arguments():
     p.add_argument("--rate", type=float, default=1e-3, help="largest learning rate")
     p.add_argument("--decay", type=float, default=0.3, help="share of the time, at the end, in which the rate falls to 0")
     p.add_argument("--resume", action="store_true", help="go on from OUTPUT/checkpoint.pt, for --minutes more")
+    p.add_argument("--prepare", action="store_true", help="only write tokens.bin, tokenizer.json and heldout.txt")
     p.add_argument("--write-int8", action="store_true",
                    help="only write model.safetensors anew, from checkpoint.pt: matrices as 8-bit integers with a scale for "
                    "each row, as compressed-tensors does (but the embedding too)")
@@ -57,7 +60,9 @@ def arguments():
     a = p.parse_args()
     if a.qk_norm and a.bias:
         p.error("--qk-norm and --bias exclude each other")
-    if bool(a.texts) == a.write_int8:
+    if a.texts and a.write_int8:
+        p.error("--write-int8 reads no texts")
+    if not a.texts and not a.write_int8 and (a.prepare or not (a.output / "tokens.bin").exists()):
         p.error("name texts to train on, or --write-int8")
     if a.tiny:
         a.size = "tiny"
@@ -123,7 +128,10 @@ class Layer(torch.nn.Module):
         a, m, (batch, tokens, _) = self.self_attn, self.mlp, x.shape
         q, k, v = self.rows(x, cosine, sine)
         repeat = self.heads // self.kv_heads
-        o = F.scaled_dot_product_attention(q, k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1), is_causal=True)
+        if q.is_cuda:
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        else:
+            o = F.scaled_dot_product_attention(q, k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1), is_causal=True)
         x = x + a["o_proj"](o.transpose(1, 2).reshape(batch, tokens, -1))
         h = self.post_attention_layernorm(x)
         return x + m["down_proj"](F.silu(m["gate_proj"](h)) * m["up_proj"](h))
@@ -151,7 +159,11 @@ class Model(torch.nn.Module):
         cosine, sine = self.cosine[:n].type_as(x), self.sine[:n].type_as(x)
         for layer in self.layers:
             x = layer(x, cosine, sine)
-        return F.linear(self.norm(x), self.embed_tokens.weight)  # tied
+        return self.norm(x)
+
+    def losses(self, x, targets):
+        """Mean cross entropy of the predictions from what forward() returns; the embedding is tied."""
+        return F.cross_entropy(F.linear(x, self.embed_tokens.weight).float().flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def sinks(self, tokens):
@@ -167,7 +179,7 @@ class Model(torch.nn.Module):
             norms = [(r.abs().sum(-1)[:, :, 0] / r.abs().sum(-1).median(-1).values).min() for r in (k, v)]
             peak = x.abs().amax(-1)
             result.append([round(float(f), 3) for f in (paid, *norms, (peak[:, 0] / peak.median(-1).values).mean())])
-            x = layer(x, cosine, sine)
+            x = layer.forward(x, cosine, sine)  # not the compiled one
         return result
 
 
@@ -190,11 +202,8 @@ def write_weights(folder, weights, int8=False):
         file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
-def write(folder, config, tokenizer, model, held_out):
-    folder.mkdir(parents=True, exist_ok=True)
+def write(folder, config, model):
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "heldout.txt").write_text(held_out, encoding="utf-8")
     write_weights(folder, model.named_parameters())
 
 
@@ -211,17 +220,38 @@ def write_int8(folder):
     (folder / "config.json").write_text(json.dumps(config, indent=1))
 
 
+def pieces(text, size=100_000):
+    """The text in pieces that end with a blank line, where one is."""
+    begin = 0
+    while begin < len(text):
+        end = text.rfind("\n\n", begin, begin + size) + 2 if begin + size < len(text) else len(text)
+        end = end if end > begin + 1 else begin + size
+        yield text[begin:end]
+        begin = end
+
+
 def corpus(a, vocabulary):
-    """The tokenizer, the tokens of all texts, and the text that was held out."""
-    texts = [t.read_text(encoding="utf-8") for t in a.texts]
-    held_out = "".join(t[max(0, len(t) - a.held_out) :] for t in texts)
-    texts = [t[: max(0, len(t) - a.held_out)] for t in texts]
-    if a.resume:
-        tokenizer = Tokenizer.from_file(str(a.output / "tokenizer.json"))
+    """The tokenizer and the tokens of all texts, which are kept in the folder of the model."""
+    a.output.mkdir(parents=True, exist_ok=True)
+    if a.texts:
+        texts = [t.read_text(encoding="utf-8") for t in a.texts]
+        held_out = "".join(t[max(0, len(t) - a.held_out) :] for t in texts)
+        texts = [t[: max(0, len(t) - a.held_out)] for t in texts]
+        kept = a.output / "tokenizer.json"
+        if (a.resume or a.prepare) and kept.exists():
+            tokenizer = Tokenizer.from_file(str(kept))
+        else:
+            tokenizer = train_tokenizer(texts[:: max(1, sum(map(len, texts)) // 20_000_000)], vocabulary)
+            tokenizer.save(str(kept))
+        (a.output / "heldout.txt").write_text(held_out, encoding="utf-8")
+        with open(a.output / "tokens.bin", "wb") as file:  # a vocabulary of at most 32,768
+            for t in texts:
+                for e in tokenizer.encode_batch(list(pieces(t))):
+                    file.write(torch.tensor(e.ids, dtype=torch.int16).numpy().tobytes())
     else:
-        tokenizer = train_tokenizer(texts[:: max(1, sum(map(len, texts)) // 20_000_000)], vocabulary)
-    parts = [torch.tensor(tokenizer.encode(t).ids, dtype=torch.int16) for t in texts]  # a vocabulary of at most 32,768
-    return tokenizer, torch.cat(parts), held_out
+        tokenizer = Tokenizer.from_file(str(a.output / "tokenizer.json"))
+    return tokenizer, torch.from_file(str(a.output / "tokens.bin"), dtype=torch.int16,
+                                      size=(a.output / "tokens.bin").stat().st_size // 2)  # fmt: skip
 
 
 def main():
@@ -230,7 +260,9 @@ def main():
         return write_int8(a.output)
     torch.manual_seed(a.seed)
     hidden, layers, heads, kv_heads, dim, inner, vocabulary, context, batch = SIZES[a.size]
-    tokenizer, tokens, held_out = corpus(a, vocabulary)
+    tokenizer, tokens = corpus(a, vocabulary)
+    if a.prepare:
+        return print(f"{len(tokens)} tokens, vocabulary {tokenizer.get_vocab_size()}")
     if len(tokens) <= context:
         raise SystemExit(f"{len(tokens)} tokens are too few for sequences of {context}")
     config = {
@@ -253,12 +285,19 @@ def main():
         optimizer.load_state_dict(state["optimizer"])
         step, curve = state["step"], state["curve"]
         torch.manual_seed(a.seed + step)
-    run = torch.compile(model) if a.size != "tiny" else model
+    losses = model.losses
+    if device == "cuda":  # piece by piece: the layers share their code
+        for layer in model.layers:
+            layer.compile()
+        losses = torch.compile(losses)
+        tokens = tokens.to(device)
+    elif a.size != "tiny":
+        model.compile()
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.1f} M parameters, {len(tokens)} tokens, {device}", flush=True)
-    write(a.output, config, tokenizer, model, held_out)
+    write(a.output, config, model)
     clock = time.monotonic if device == "cuda" else lambda: time.process_time() / torch.get_num_threads()
-    probe = torch.cat([torch.zeros(1), tokens[: context - 1]]).long()[None].to(device)
+    probe = F.pad(tokens[: context - 1], (1, 0)).long()[None].to(device)
     start, shown, saved, mean = clock(), 0.0, clock(), None
 
     def save():
@@ -268,32 +307,31 @@ def main():
             {"parameters": parameters, "tokens_a_step": batch * context, "columns": ["step", "loss", "sinks"], "curve": curve}))
 
     while (share := (clock() - start) / (60 * a.minutes)) < 1:
-        warm = 1 if a.resume else min(1, share / 0.02)
+        warm = 1 if a.resume else min(1, (step + 1) / 200)
         for group in optimizer.param_groups:
             group["lr"] = max(a.rate * warm * min(1, (1 - share) / a.decay), 1e-6)
-        begin = torch.randint(len(tokens) - context + 1, (batch,)).tolist()
-        rows = torch.stack([tokens[b : b + context] for b in begin]).long().to(device)
+        begin = torch.randint(len(tokens) - context + 1, (batch, 1), device=tokens.device)
+        rows = tokens[begin + torch.arange(context, device=tokens.device)].long().to(device)
         first = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], 1)  # <bos> and the sequence
         with torch.autocast(device, torch.bfloat16, enabled=a.size != "tiny"):
-            logits = run(first)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), rows.flatten())
+            loss = losses(model(first), rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-        mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
+        mean = loss.detach() if mean is None else torch.lerp(mean, loss.detach(), 0.01)  # no waiting for the device
         if step % 250 == 0:
-            curve.append([step, round(mean, 4), model.sinks(probe)])
+            curve.append([step, round(float(mean), 4), model.sinks(probe)])
         if clock() - shown > 20:
             shown = clock()
             paid = " ".join(f"{s[0]:.2f}/{s[1]:.2f}" for s in curve[-1][2]) if curve else ""
-            print(f"{100 * share:3.0f} %  step {step}  loss {mean:.3f}  token 0: attention / key norm {paid}", flush=True)
+            print(f"{100 * share:3.0f} %  step {step}  loss {float(mean):.3f}  token 0: attention / key norm {paid}", flush=True)
         if clock() - saved > 300:
             saved = clock()
             save()
     save()
-    write(a.output, config, tokenizer, model, held_out)
+    write(a.output, config, model)
     print(f"{step} steps of {batch * context} tokens; the model is in {a.output}")
 
 
