@@ -2,6 +2,7 @@
 //! @file kv_cache: a small host owner of one layer of one sequence; sink rows, tiles, outlier pool and tail.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <utility>
 #include <vector>
@@ -122,19 +123,19 @@ class kv_cache {
     if (status const s = check_input(keys, values, 1); s != status::ok) return s;
     std::int64_t const slot = position - sinks_.count;
     if (slot < 0) {
-      sinks_.put(position, keys, values, 0, 1);
+      sinks_.put(position, keys, values, 1);
     } else if (slot >= tiles_.slots) {
-      tail_.put(slot - tiles_.slots, keys, values, 0, 1);
+      tail_.put(slot - tiles_.slots, keys, values, 1);
     } else {
       for (int head = 0; head < config().kv_heads; ++head) {
         if (outliers_.holds(head, position)) return status::not_in_tail;
       }
       detail::row_store<Row> row;
       row.reset(config().kv_heads, config().shape.head_dim);
-      row.push(keys, values, 0, 1);
+      row.push(keys, values, 1);
       null_tracer none;
       scheme_encoder<null_tracer> encoder(none);
-      tiles_.encode(scheme_, slot, row, 0, 1, {}, position, encoder);
+      tiles_.encode(scheme_, slot, row.view(position), {}, encoder);
     }
     return status::ok;
   }
@@ -231,63 +232,63 @@ class kv_cache {
 
   template <class K, class V>
   status check_input(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count) const {
-    if (tiles_.stride == 0 || count < 0) return status::bad_shape;  // stride 0: never created
-    if (count > (std::int64_t{1} << 40) || size() > (std::int64_t{1} << 40)) return status::size_overflow;
-    int const heads = config().kv_heads, width = config().shape.head_dim;
-    if (status const s = check_rows(keys, heads, count, width); s != status::ok) return s;
-    if (status const s = check_rows(values, heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(keys, heads, count, width); s != status::ok) return s;
-    return detail::check_row_values<Row>(values, heads, count, width);
+    if (tiles_.stride == 0) return status::bad_shape;  // never created
+    return detail::check_new_rows<Row>(keys, values, config().kv_heads, size(), count,
+                                       config().shape.head_dim);
   }
 
   template <class K, class V, class Encoder>
   void push(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count, Encoder& encoder) {
-    window const w = scheme_.flush;
-    std::int64_t const tile = config().shape.tile_tokens;
-    // How many tokens are encoded together, all blocks: one block, or what a tile holds of them.
-    std::int64_t const batch =
-        Encoder::whole_tiles && w.block > 0 && w.block < tile ? tile / w.block * w.block : w.block;
-    for (std::int64_t i = 0, n = 0; i < count; i += n) {
-      n = count - i;
-      std::int64_t const sinks = scheme_.isolate.sink_tokens() - sinks_.count;
-      if (tiles_.slots == 0 && tail_.count == 0 && sinks > 0) {
-        n = n < sinks ? n : sinks;
-        sinks_.push(keys, values, i, n);
-        continue;
+    std::int64_t i = 0;  // tokens of the input that have their place
+    auto const rest = [&](auto const& rows) { return rows.starting_at(0, i); };
+    if (tiles_.slots == 0 && tail_.count == 0) {
+      i = std::min(scheme_.isolate.sink_tokens() - sinks_.count, count);
+      sinks_.push(keys, values, i, encoder);
+    }
+    std::int64_t leaving = scheme_.flush.to_encode(tail_.count + count - i);
+    if (leaving > 0) tiles_.reserve(tiles_.slots + leaving);
+    if (leaving > tail_.count) {
+      // Of the tail all leave, with rows that complete its last block; then rows that were never in it.
+      std::int64_t n =
+          tail_.count > 0 ? align_up(tail_.count, std::int64_t{scheme_.flush.block}) - tail_.count : 0;
+      tail_.push(rest(keys), rest(values), n, encoder);
+      i += n;
+      leaving -= tail_.count;
+      encode_tail(tail_.count, encoder);
+      for (; leaving > 0; leaving -= n, i += n) {
+        if constexpr (std::is_same_v<K const, Row const> && std::is_same_v<V const, Row const>) {
+          n = leaving;
+          encode({rest(keys).read_only(), rest(values).read_only(), encoded_end(), n}, encoder);
+        } else {
+          n = std::min(leaving, tiles_.room());
+          tail_.push(rest(keys), rest(values), n, encoder);
+          encode_tail(n, encoder);
+        }
       }
-      std::int64_t const room = w.recent + batch - tail_.count;
-      if (w.block > 0 && n > room) n = room;
-      tail_.push(keys, values, i, n);
-      if (w.block > 0 && tail_.count >= w.recent + w.block)
-        encode_front((tail_.count - w.recent) / w.block * w.block, encoder);
     }
+    tail_.push(rest(keys), rest(values), count - i, encoder);
+    if (leaving > 0) encode_tail(leaving, encoder);
   }
 
-  //! Encodes the first `count` rows of the tail, a multiple of append_tokens, and drops them.
+  //! Encodes the first n rows of the tail and drops them.
   template <class Encoder>
-  void encode_front(std::int64_t count, Encoder& encoder) {
-    std::int64_t const tile = config().shape.tile_tokens;
-    tiles_.reserve(tiles_.slots + count);
-    for (std::int64_t begin = 0, n = 0; begin < count; begin += n) {
-      std::int64_t const slot = tiles_.slots + begin, rest = tile - slot % tile;
-      n = !Encoder::whole_tiles ? Scheme::append_tokens : count - begin < rest ? count - begin : rest;
-      encode_rows(begin, static_cast<int>(n), encoder);
-    }
-    tail_.drop_front(count);
-    tiles_.slots += count;
+  void encode_tail(std::int64_t n, Encoder& encoder) {
+    encode(tail_.view(encoded_end()).part(0, n), encoder);
+    tail_.drop_front(n);
   }
 
-  //! Encodes n rows of the tail, beginning at row `begin` of it, into slots of one tile.
+  //! Encodes rows that follow those of the tiles, for which there is room; whole append units.
   template <class Encoder>
-  void encode_rows(std::int64_t begin, int n, Encoder& encoder) {
-    constexpr int unit = Scheme::append_tokens;
-    std::int64_t const slot = tiles_.slots + begin, position = sinks_.count + slot;
-    std::vector<std::uint8_t> isolated(static_cast<std::size_t>(config().kv_heads * n), 0);
-    for (int i = 0; i < n; i += unit) {
-      outliers_.choose(scheme_.isolate, {position + i, begin + i, unit, isolated.data() + i, n}, tail_,
-                       encoder);
+  void encode(exact_rows<Row> const& rows, Encoder& encoder) {
+    constexpr std::int64_t unit = Scheme::append_tokens;
+    std::vector<std::uint8_t> isolated;
+    for (std::int64_t begin = 0, n = 0; begin < rows.count; begin += n, tiles_.slots += n) {
+      n = Encoder::whole_tiles ? std::min(rows.count - begin, tiles_.room()) : unit;
+      isolated.assign(static_cast<std::size_t>(config().kv_heads * n), 0);
+      for (std::int64_t i = 0; i < n; i += unit)
+        outliers_.choose(scheme_.isolate, {rows.part(begin + i, unit), isolated.data() + i, n}, encoder);
+      tiles_.encode(scheme_, tiles_.slots, rows.part(begin, n), isolated, encoder);
     }
-    tiles_.encode(scheme_, slot, tail_, begin, n, isolated, position, encoder);
   }
 
   Scheme scheme_{};

@@ -13,14 +13,14 @@
 
 namespace kvcrumb::inline v0::detail {
 
-//! One group about to be encoded: rows [begin, begin + count) of the tail, the sequence position of the
-//! first, and the flags to fill, isolated[head * stride + i].
+//! One group about to be encoded, and the flags to fill, isolated[head * stride + i].
+template <storage_float Row>
 struct group_in_hand {
-  std::int64_t position;
-  std::int64_t begin;
-  int count;
+  exact_rows<Row> rows;
   std::uint8_t* isolated;
-  int stride;
+  std::int64_t stride;
+
+  std::int64_t position(std::int64_t i) const noexcept { return rows.first + i; }
 };
 
 //! Pool and auxiliary pool of every kv head, the external list, and the marks of a one-shot selection.
@@ -51,29 +51,28 @@ struct outlier_tokens {
     return status::ok;
   }
 
-  //! Decides which tokens of the group are isolated, sets their flags and moves their rows into the pool.
+  //! Decides which tokens of the group are isolated, sets their flags and copies their rows to the pool.
   template <class Encoder>
-  void choose(Isolation const& isolate, group_in_hand const& g, row_store<Row> const& tail,
-              Encoder& encoder) {
+  void choose(Isolation const& isolate, group_in_hand<Row> const& g, Encoder& encoder) {
+    std::int64_t const count = g.rows.count;
     if constexpr (Isolation::how == selection::listed) {
-      for (int i = 0; i < g.count; ++i) {
-        if (!std::binary_search(listed.begin(), listed.end(), g.position + i)) continue;
-        take_in(0, pool.heads, {0.0f, g.position + i}, g, tail);
+      for (std::int64_t i = 0; i < count; ++i) {
+        if (!std::binary_search(listed.begin(), listed.end(), g.position(i))) continue;
+        take_in(0, pool.heads, {0.0f, g.position(i)}, g);
       }
     } else if constexpr (Isolation::how == selection::smallest) {
       if (pool.capacity == 0 || (!preselected.empty() && !has_preselected(g))) return;
-      rows_view<Row const> const keys = tail.view(0).keys;
-      std::vector<float> const all = scores(isolate, keys.starting_at(0, g.begin), g.count, encoder);
+      std::vector<float> const all = scores(isolate, g.rows.keys, count, encoder);
       for (int head = 0; head < pool.heads; head = end_of(isolate, head)) {
         std::vector<scored_token> order;
-        for (int i = 0; i < g.count; ++i)
-          order.push_back({joint_score(isolate, head, all, g.count, i), g.position + i});
+        for (std::int64_t i = 0; i < count; ++i)
+          order.push_back({joint_score(isolate, head, all, count, i), g.position(i)});
         if (preselected.empty()) {
-          compete(head, end_of(isolate, head), order, g, tail);
+          compete(head, end_of(isolate, head), order, g);
           continue;
         }
         for (scored_token const& t : order) {
-          if (is_preselected(head, t.position)) take_in(head, end_of(isolate, head), t, g, tail);
+          if (is_preselected(head, t.position)) take_in(head, end_of(isolate, head), t, g);
         }
       }
     }
@@ -143,10 +142,9 @@ struct outlier_tokens {
       for (int head = 0; head < pool.heads; ++head) {
         for (std::int64_t i = 0; i < count; i += at_once) {
           std::int64_t const n = count - i < at_once ? count - i : at_once;
-          for (std::int64_t j = 0; j < n; ++j)
-            copy_row(keys.row(head, i + j), pool.head_dim, rounded.data() + j * pool.head_dim);
-          rows_view<Row const> const rows = hnd_rows<Row const>(rounded.data(), n, pool.head_dim);
-          encoder.score(isolate, rows, 1, n, pool.head_dim, all.data() + head * count + i);
+          rows_view<Row> const rows = hnd_rows(rounded.data(), n, pool.head_dim);
+          encoder.round(keys.starting_at(head, i), 1, n, pool.head_dim, rows);
+          encoder.score(isolate, rows.read_only(), 1, n, pool.head_dim, all.data() + head * count + i);
         }
       }
     }
@@ -154,8 +152,7 @@ struct outlier_tokens {
   }
 
   //! The streaming rule: candidates in ascending order are offered to the pool of heads [head, end).
-  void compete(int head, int end, std::vector<scored_token>& order, group_in_hand const& g,
-               row_store<Row> const& tail) {
+  void compete(int head, int end, std::vector<scored_token>& order, group_in_hand<Row> const& g) {
     std::sort(order.begin(), order.end(), precedes);
     for (scored_token const& candidate : order) {
       std::span<scored_token const> const held = pool.tokens(head);
@@ -167,22 +164,22 @@ struct outlier_tokens {
         for (int h = head; h < end; ++h)
           aux.move_from(pool, h, r.victim);
       }
-      take_in(head, end, candidate, g, tail);
+      take_in(head, end, candidate, g);
     }
   }
 
-  void take_in(int head, int end, scored_token token, group_in_hand const& g, row_store<Row> const& tail) {
-    int const i = static_cast<int>(token.position - g.position);
+  void take_in(int head, int end, scored_token token, group_in_hand<Row> const& g) {
+    std::int64_t const i = token.position - g.rows.first;
     for (int h = head; h < end; ++h) {
-      pool.add(h, token, tail, g.begin + i);
-      g.isolated[static_cast<std::int64_t>(h) * g.stride + i] = 1;
+      pool.put(h, token, g.rows.keys.row(h, i), g.rows.values.row(h, i));
+      g.isolated[h * g.stride + i] = 1;
     }
   }
 
-  bool has_preselected(group_in_hand const& g) const noexcept {
+  bool has_preselected(group_in_hand<Row> const& g) const noexcept {
     for (int head = 0; head < pool.heads; ++head) {
-      for (int i = 0; i < g.count; ++i) {
-        if (is_preselected(head, g.position + i)) return true;
+      for (std::int64_t i = 0; i < g.rows.count; ++i) {
+        if (is_preselected(head, g.position(i))) return true;
       }
     }
     return false;

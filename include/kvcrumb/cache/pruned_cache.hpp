@@ -205,15 +205,10 @@ class pruned_cache {
   template <class K, class V>
   status check_input(rows_view<K> const& keys, rows_view<V> const& values, std::int64_t count,
                      float const* importance) const {
-    constexpr std::int64_t limit = std::int64_t{1} << 40;
-    if (cache_.blob_stride() == 0 || count < 0) return status::bad_shape;
-    if (count > limit || sequence() > limit) return status::size_overflow;
-    int const heads = config().kv_heads, width = config().shape.head_dim;
-    if (status const s = check_rows(keys, heads, count, width); s != status::ok) return s;
-    if (status const s = check_rows(values, heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(keys, heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(values, heads, count, width); s != status::ok)
-      return s;
+    if (cache_.blob_stride() == 0) return status::bad_shape;
+    status const s = detail::check_new_rows<Row>(keys, values, config().kv_heads, sequence(), count,
+                                                 config().shape.head_dim);
+    if (s != status::ok) return s;
     return check_importance(importance, count);
   }
 

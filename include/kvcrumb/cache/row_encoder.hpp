@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvcrumb/cache/config.hpp"
+#include "kvcrumb/cache/row_values.hpp"
 #include "kvcrumb/numeric/storage_float.hpp"
 #include "kvcrumb/outlier/isolation.hpp"
 #include "kvcrumb/view/row_request.hpp"
@@ -17,6 +18,8 @@ namespace kvcrumb::inline v0 {
 //!
 //!   whole_tiles                      whether it wants up to a tile at once, or single append units
 //!   prepare<Row>(scheme, config)     a status before anything changes: whether it can, and its memory
+//!   round(from, heads, n, dim, to)                  to.row(head, i) = from.row(head, i), nearest, ties to
+//!                                                   even; finite values that `to` can hold; cannot fail
 //!   score(isolate, keys, heads, n, dim, scores)     scores[head * n + i] of row(head, i); cannot fail
 //!   encode(side_scheme, side, shape, request)       a row_request; cannot fail
 template <class Encoder>
@@ -34,6 +37,11 @@ class scheme_encoder {
   template <storage_float Row, class Scheme>
   status prepare(Scheme const&, cache_config const&) noexcept {
     return status::ok;
+  }
+  template <row_element From, storage_float Row>
+  void round(rows_view<From> const& from, int heads, std::int64_t count, int head_dim,
+             rows_view<Row> const& to) noexcept {
+    detail::round_rows(from, heads, count, head_dim, to);
   }
   template <isolation Isolation, storage_float Row>
   void score(Isolation const& isolate, rows_view<Row const> const& keys, int heads, std::int64_t count,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvcrumb/cache/config.hpp"
+#include "kvcrumb/cache/row_values.hpp"
 #include "kvcrumb/outlier/admission.hpp"
 #include "kvcrumb/view/cache_view.hpp"
 
@@ -30,38 +31,14 @@ struct aligned_allocator {
 
 using byte_buffer = std::vector<std::byte, aligned_allocator<std::byte>>;
 
-//! Ok if every value is finite and, rounded to Row, at most max_row_magnitude. Cost: one pass; the loop over
-//! a row is a maximum of integers, which vectorizes.
-template <storage_float Row, row_element T>
-status check_row_values(rows_view<T> const& rows, int heads, std::int64_t count, int head_dim) noexcept {
-  using type = std::remove_const_t<T>;
-  using bits = typename float_format<type>::bits_type;
-  for (int head = 0; head < heads; ++head) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      T* row = rows.row(head, i);
-      bits largest = 0;  // a pattern without the sign grows with the magnitude; infinities and NaN are beyond
-      for (int d = 0; d < head_dim; ++d) {
-        bits const m = static_cast<bits>(stored_bits(row[d]) & (float_format<type>::sign_bit - 1u));
-        largest = m > largest ? m : largest;
-      }
-      type const value = stored_from_bits<type>(largest);
-      if (!is_finite(value)) return status::not_finite;
-      if (to_float(convert<Row>(value)) > max_row_magnitude) return status::out_of_range;
-    }
+//! Rounds rows by convert(), one by one.
+struct plain_rounding {
+  template <row_element From, storage_float Row>
+  void round(rows_view<From> const& from, int heads, std::int64_t count, int head_dim,
+             rows_view<Row> const& to) const noexcept {
+    round_rows(from, heads, count, head_dim, to);
   }
-  return status::ok;
-}
-
-//! n values, rounded to another type where it is one.
-template <storage_float From, storage_float To>
-void copy_row(From const* from, int n, To* to) noexcept {
-  if constexpr (std::is_same_v<From, To>) {
-    std::copy_n(from, n, to);
-  } else {
-    for (int d = 0; d < n; ++d)
-      to[d] = convert<To>(from[d]);
-  }
-}
+};
 
 //! Full-precision rows [head][capacity][head_dim], keys and values; grows by doubling.
 template <storage_float Row>
@@ -100,23 +77,20 @@ struct row_store {
     }
     *this = static_cast<row_store&&>(larger);
   }
-  //! Appends tokens [i, i + n) of strided input rows, rounded to Row.
-  template <class K, class V>
-  void push(rows_view<K> const& k, rows_view<V> const& v, std::int64_t i, std::int64_t n) {
+  //! Appends n tokens of strided input rows, rounded to Row by `with`.
+  template <class K, class V, class With = plain_rounding>
+  void push(rows_view<K> const& k, rows_view<V> const& v, std::int64_t n, With&& with = With{}) {
     reserve(count + n);
     count += n;
-    put(count - n, k, v, i, n);
+    put(count - n, k, v, n, with);
   }
-  //! Overwrites rows [at, at + n) by tokens [i, i + n) of strided input rows, rounded to Row.
-  template <class K, class V>
-  void put(std::int64_t at, rows_view<K> const& k, rows_view<V> const& v, std::int64_t i,
-           std::int64_t n) noexcept {
-    for (int h = 0; h < heads; ++h) {
-      for (std::int64_t j = 0; j < n; ++j) {
-        copy_row(k.row(h, i + j), head_dim, key(h, at + j));
-        copy_row(v.row(h, i + j), head_dim, value(h, at + j));
-      }
-    }
+  //! Overwrites rows [at, at + n).
+  template <class K, class V, class With = plain_rounding>
+  void put(std::int64_t at, rows_view<K> const& k, rows_view<V> const& v, std::int64_t n,
+           With&& with = With{}) {
+    std::int64_t const stride = capacity * head_dim;
+    with.round(k, heads, n, head_dim, rows_view<Row>{key(0, at), stride, head_dim});
+    with.round(v, heads, n, head_dim, rows_view<Row>{value(0, at), stride, head_dim});
   }
   void drop_front(std::int64_t n) noexcept {
     for (int h = 0; h < heads; ++h) {
@@ -187,10 +161,6 @@ struct isolated_store {
     scored[at] = token;
     positions[at] = token.position;
     ++n;
-  }
-  //! Takes row i of the tail.
-  void add(int head, scored_token token, row_store<Row> const& tail, std::int64_t i) {
-    put(head, token, tail.key(head, i), tail.value(head, i));
   }
   //! Removes entry i, keeping the order of the others.
   void remove(int head, int i) {

@@ -39,6 +39,8 @@ struct tile_store {
   std::byte* blob(std::int64_t tile, int head) noexcept {
     return bytes.data() + (tile * config.kv_heads + head) * stride;
   }
+  //! Slots that are left in the tile of the next one.
+  std::int64_t room() const noexcept { return config.shape.tile_tokens - slots % config.shape.tile_tokens; }
   //! Makes room for `count` slots; bytes of slots that were never written are zero.
   void reserve(std::int64_t count) {
     std::int64_t const needed = (count + config.shape.tile_tokens - 1) / config.shape.tile_tokens;
@@ -46,11 +48,12 @@ struct tile_store {
     if (size > bytes.size()) bytes.resize(size, std::byte{0});
   }
 
-  //! Encodes rows [begin, begin + n) of a store into slots of one tile that begin at `slot`; marks valid
-  //! those that are not isolated ([head][n], empty: none). `position` is the first row's, for the tracer.
+  //! Encodes rows into slots of one tile that begin at `slot`; marks valid those that are not isolated
+  //! ([head][rows.count], empty: none).
   template <storage_float Row, class Encoder>
-  void encode(Scheme const& scheme, std::int64_t slot, row_store<Row> const& rows, std::int64_t begin, int n,
-              std::span<std::uint8_t const> isolated, std::int64_t position, Encoder& encoder) {
+  void encode(Scheme const& scheme, std::int64_t slot, exact_rows<Row> const& rows,
+              std::span<std::uint8_t const> isolated, Encoder& encoder) {
+    int const n = static_cast<int>(rows.count);
     int const heads = config.kv_heads;
     std::int64_t const tile = slot / config.shape.tile_tokens;
     int const at = static_cast<int>(slot % config.shape.tile_tokens);
@@ -65,10 +68,9 @@ struct tile_store {
       }
     }
     std::uint8_t const* out = isolated.empty() ? nullptr : isolated.data();
-    exact_rows<Row> const all = rows.view(0);
-    row_request<Row const> request{all.keys.starting_at(0, begin), out, keys.data(), heads, n, at, position};
+    row_request<Row const> request{rows.keys, out, keys.data(), heads, n, at, rows.first};
     encoder.encode(scheme.key, side::key, config.shape, request);
-    request.rows = all.values.starting_at(0, begin);
+    request.rows = rows.values;
     request.sections = values.data();
     encoder.encode(scheme.value, side::value, config.shape, request);
   }

@@ -95,6 +95,7 @@ namespace kvcrumb::inline v0::host::target_portable {
 #include "kvcrumb/host/target/encode_statistics.inl"
 #include "kvcrumb/host/target/encode_pass.inl"
 #include "kvcrumb/host/target/encode_scores.inl"
+#include "kvcrumb/host/target/round_rows.inl"
 }  // namespace kvcrumb::inline v0::host::target_portable
 
 #if defined(__x86_64__)
@@ -123,6 +124,7 @@ inline constexpr int register_bytes = 32;
 #include "kvcrumb/host/target/encode_statistics.inl"
 #include "kvcrumb/host/target/encode_pass.inl"
 #include "kvcrumb/host/target/encode_scores.inl"
+#include "kvcrumb/host/target/round_rows.inl"
 }  // namespace kvcrumb::inline v0::host::target_avx2
 KVCRUMB_END_TARGET
 
@@ -152,6 +154,7 @@ namespace kvcrumb::inline v0::host::target_avx512_vnni {
 #include "kvcrumb/host/target/encode_statistics.inl"
 #include "kvcrumb/host/target/encode_pass.inl"
 #include "kvcrumb/host/target/encode_scores.inl"
+#include "kvcrumb/host/target/round_rows.inl"
 }  // namespace kvcrumb::inline v0::host::target_avx512_vnni
 KVCRUMB_END_TARGET
 #elif defined(__aarch64__)
@@ -180,6 +183,7 @@ inline constexpr int register_bytes = 16;
 #include "kvcrumb/host/target/encode_statistics.inl"
 #include "kvcrumb/host/target/encode_pass.inl"
 #include "kvcrumb/host/target/encode_scores.inl"
+#include "kvcrumb/host/target/round_rows.inl"
 }  // namespace kvcrumb::inline v0::host::target_neon_dotprod
 KVCRUMB_END_TARGET
 #endif

@@ -6,13 +6,14 @@
 #include "kvcrumb/cache/storage.hpp"
 #include "kvcrumb/host/encode.hpp"
 #include "kvcrumb/host/encode_scores.hpp"
+#include "kvcrumb/host/round_rows.hpp"
 
 #if !defined(__CUDACC__)  // see targets.hpp
 
 namespace kvcrumb::inline v0::host {
 
 //! Give one to kv_cache::append or prefill as the last argument: the same bytes, pools and masks as without
-//! it, scored and encoded by host::score_rows and host::encode.
+//! it, rounded, scored and encoded with vector instructions.
 //!
 //!   host::vector_encoder encoder;
 //!   cache.append(keys, values, count, encoder);
@@ -37,6 +38,15 @@ class vector_encoder {
       return score_rows(measure_of(scheme.isolate), row, 1, 1, config.shape.head_dim, &score, how_);
     }
     return status::ok;
+  }
+  template <row_element From, storage_float Row>
+  void round(rows_view<From> const& from, int heads, std::int64_t count, int head_dim,
+             rows_view<Row> const& to) noexcept {
+    if constexpr (std::is_same_v<From const, Row const> || sizeof(Row) < 2) {
+      kvcrumb::detail::round_rows(from, heads, count, head_dim, to);  // copies, or rows without a kernel
+    } else {
+      detail::round_rows(how_.isa, from, heads, count, head_dim, to);
+    }
   }
   template <isolation Isolation, storage_float Row>
   void score(Isolation const& isolate, rows_view<Row const> const& keys, int heads, std::int64_t count,

@@ -69,15 +69,11 @@ class qaq_cache {
   //! Appends `count` exact tokens, keys and values [kv_heads][count][head_dim]. Errors as kv_cache::append.
   template <row_element K, row_element V>
   status append(rows_view<K> keys, rows_view<V> values, std::int64_t count) {
-    if (classes_.empty() || count < 0) return status::bad_shape;
-    if (count > std::int64_t{1} << 40 || size() > std::int64_t{1} << 40) return status::size_overflow;
-    int const heads = config_.kv_heads, width = config_.shape.head_dim;
-    if (status const s = check_rows(keys, heads, count, width); s != status::ok) return s;
-    if (status const s = check_rows(values, heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(keys, heads, count, width); s != status::ok) return s;
-    if (status const s = detail::check_row_values<Row>(values, heads, count, width); s != status::ok)
-      return s;
-    tail_.push(keys, values, 0, count);
+    if (classes_.empty()) return status::bad_shape;
+    status const s =
+        detail::check_new_rows<Row>(keys, values, config_.kv_heads, size(), count, config_.shape.head_dim);
+    if (s != status::ok) return s;
+    tail_.push(keys, values, count);
     return status::ok;
   }
 

@@ -14,6 +14,11 @@ struct exact_rows {
   rows_view<Row const> keys{}, values{};
   std::int64_t first = 0;
   std::int64_t count = 0;
+
+  //! Rows [begin, begin + n) of these.
+  constexpr exact_rows part(std::int64_t begin, std::int64_t n) const noexcept {
+    return {keys.starting_at(0, begin), values.starting_at(0, begin), first + begin, n};
+  }
 };
 
 //! Isolated full-precision rows of each kv head with their positions: positions + head * stride_positions,
