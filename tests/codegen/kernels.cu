@@ -60,7 +60,9 @@ struct kivi4_columns2 : decode<schemes::kivi_type<4, 64>, 128, 128, 2> {};
 struct ott2_tile64 : decode<schemes::ott_type<2, 64>, 128, 64> {};
 
 struct encode_ott2 : encode<schemes::ott_type<2, 128>, 128, 128> {};
+struct encode_kivi2 : encode<schemes::kivi_type<2, 32>, 128, 128> {};
 struct encode_kivi4 : encode<schemes::kivi_type<4, 32>, 128, 128> {};
+struct encode_affine4 : encode<channels<4, 128>, 128, 128> {};
 struct encode_affine3 : encode<channels<3, 128>, 128, 128> {};
 struct encode_qserve4 : encode<schemes::qserve4_type<>, 128, 128> {};
 struct encode_nqkv4 : encode<schemes::nqkv4_type<>, 128, 128> {};

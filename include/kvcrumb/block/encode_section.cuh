@@ -111,7 +111,7 @@ class section_encoder {
     warp::half_row<HeadDim> const row = warp::load_row<HeadDim>(job.rows.row(head, i), lane());
     KVCRUMB_UNROLL
     for (int e = 0; e < lanes::per_lane; ++e)
-      x[e] = row.value(e);
+      x[e] = warp::keeps_nan<codec_type> ? row.value(e) : row.value_or_nan(e);
     warp::forward<HeadDim>(scheme.transform, head, x, lane());
   }
 
@@ -145,7 +145,8 @@ class section_encoder {
   }
   KVCRUMB_DEVICE static float staged(std::byte const* rows, int i, int channel) {
     if constexpr (halves) {
-      return to_float(reinterpret_cast<float16 const*>(rows)[i * row_stride + channel]);
+      std::uint16_t const x = reinterpret_cast<std::uint16_t const*>(rows)[i * row_stride + channel];
+      return warp::keeps_nan<codec_type> ? to_float(float16{x}) : ptx::low_half(x);
     } else {
       return reinterpret_cast<float const*>(rows)[i * row_stride + channel];
     }

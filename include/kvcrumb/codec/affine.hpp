@@ -131,13 +131,15 @@ struct affine {
     } else if constexpr (Options.division == quotient::range_first) {
       t = p.work > 0.0f ? div_rn(mul_rn(sub_rn(x, p.value[1]), static_cast<float>(levels)), p.work) : 0.0f;
     } else {
-      t = step(div_rn(step(sub_rn(step(x), p.value[1])), scale));
+      float const above = step(sub_rn(step(x), p.value[1]));
+      // Every group has its minimum: a device divides by its short sequence only where no lane's is zero.
+      if (!is_positive_bits(above)) return 0u;
+      t = step(div_rn(above, scale));
     }
     float const top = static_cast<float>(levels);
     if (!is_positive_bits(t)) return 0u;
     if (t >= top) return static_cast<unsigned>(levels);
-    float const rounded = round_to_code(t);
-    return static_cast<unsigned>(rounded > top ? top : rounded);
+    return round_to_code(t);
   }
 
   KVCRUMB_API float unit(unsigned code) const noexcept { return static_cast<float>(code); }
@@ -175,12 +177,17 @@ struct affine {
       return scale < least ? to_float(from_float_up<Param>(least)) : scale;
     }
   }
-  KVCRUMB_API static float round_to_code(float t) noexcept {
-    if constexpr (Options.round == rounding::half_even) return round_half_even(t);
-    if constexpr (Options.round == rounding::half_up) return round_half_up(t);
-    if constexpr (Options.round == rounding::half_away) return round_half_away(t);
-    if constexpr (Options.round == rounding::floor_cell)
-      return static_cast<float>(static_cast<int>(t));  // t > 0
+  //! The code of 0 < t < levels, which no rule rounds above `levels`.
+  KVCRUMB_API static unsigned round_to_code(float t) noexcept {
+    if constexpr (Options.round == rounding::half_even) {  // the sum has units of 1: its low bits are the code
+      return float_bits(add_rn(t, 12582912.0f)) & 0xFFu;
+    } else if constexpr (Options.round == rounding::half_up) {
+      return static_cast<unsigned>(round_half_up(t));
+    } else if constexpr (Options.round == rounding::half_away) {
+      return static_cast<unsigned>(round_half_away(t));
+    } else {
+      return static_cast<unsigned>(t);
+    }
   }
   //! A group that a scale and a zero point cannot express: (code - point) * scale = the value of largest
   //! magnitude.

@@ -36,6 +36,10 @@ struct half_row {
   KVCRUMB_DEVICE float value(int i) const {
     return to_float(float16{static_cast<std::uint16_t>(word[i / 2] >> (16 * (i % 2)))});
   }
+  //! The same by one instruction, but every NaN is some NaN.
+  KVCRUMB_DEVICE float value_or_nan(int i) const {
+    return i % 2 != 0 ? ptx::high_half(word[i / 2]) : ptx::low_half(word[i / 2]);
+  }
 };
 
 //! What a 16-bit or 32-bit input element is in the cache: fp16, rounded to nearest even and saturated.

@@ -34,6 +34,12 @@ inline constexpr bool reads_work<codebook<Table, Param, Scale>> = false;
 template <class Value>
 inline constexpr bool reads_work<raw<Value>> = false;
 
+//! Whether the sign of a NaN shows in the bytes: where it does not poison the parameters of its group.
+template <class Codec>
+inline constexpr bool keeps_nan = !requires(typename Codec::statistics s) {
+  s.finite;
+};
+
 template <class S>
 concept ranged = requires(S s) {
   s.low;
@@ -142,7 +148,7 @@ KVCRUMB_DEVICE float score_row(Score const& score, half_row<HeadDim> const& row,
     float node[per_lane];
     KVCRUMB_UNROLL
     for (int i = 0; i < per_lane; ++i) {
-      float const x = row.value(i);
+      float const x = row.value_or_nan(i);
       node[i] = std::same_as<Score, l2_score> ? mul_rn(x, x) : absolute(x);
     }
     fold_within<per_lane>(node, merge);
