@@ -169,6 +169,44 @@ KVCRUMB_DEVICE std::uint32_t multiply_half2(std::uint32_t a, std::uint32_t b) {
   asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
   return r;
 }
+//! Both halves: a - b and a * b + c, rounded once to nearest even, subnormals kept.
+KVCRUMB_DEVICE std::uint32_t subtract_half2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t r;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+KVCRUMB_DEVICE std::uint32_t fma_half2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t r;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+  return r;
+}
+//! Both halves: the smaller and the larger value, -0 below +0; 0x7FFF if either is a NaN.
+KVCRUMB_DEVICE std::uint32_t min_half2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t r;
+  asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+KVCRUMB_DEVICE std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t r;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+//! a * b, a + b and a * b + c, rounded once to nearest even, then limited to [0, 1]; 0 instead of a NaN.
+KVCRUMB_DEVICE float multiply_saturated(float a, float b) {
+  float r;
+  asm("mul.rn.sat.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+KVCRUMB_DEVICE float add_saturated(float a, float b) {
+  float r;
+  asm("add.rn.sat.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+KVCRUMB_DEVICE float fma_saturated(float a, float b, float c) {
+  float r;
+  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));
+  return r;
+}
 //! Two floats rounded to fp16, `low` in the low half.
 KVCRUMB_DEVICE std::uint32_t pack_half2(float low, float high) {
   std::uint32_t r;
@@ -235,13 +273,15 @@ KVCRUMB_DEVICE void release_dependents() {
 
 #elif defined(KVCRUMB_SIMT)
 
-using simt::async_proxy_fence, simt::barrier_expect, simt::barrier_init, simt::barrier_init_fence,
-    simt::barrier_wait, simt::bulk_copy, simt::copy_async_16, simt::copy_async_arrive, simt::elect_one,
-    simt::exp2_approximate, simt::half2_from_e4m3x2, simt::has_bulk_copy, simt::high_half,
-    simt::load_global_128, simt::load_shared_128, simt::load_shared_32, simt::load_shared_64, simt::low_half,
-    simt::mma, simt::multiply_half2, simt::pack_half2, simt::permute_bytes, simt::reciprocal_approximate,
-    simt::release_dependents, simt::shared_address, simt::store_shared_16, simt::store_shared_32,
-    simt::transpose_8x8, simt::wait_for_dependencies;
+using simt::add_saturated, simt::async_proxy_fence, simt::barrier_expect, simt::barrier_init,
+    simt::barrier_init_fence, simt::barrier_wait, simt::bulk_copy, simt::copy_async_16,
+    simt::copy_async_arrive, simt::elect_one, simt::exp2_approximate, simt::fma_half2, simt::fma_saturated,
+    simt::half2_from_e4m3x2, simt::has_bulk_copy, simt::high_half, simt::load_global_128,
+    simt::load_shared_128, simt::load_shared_32, simt::load_shared_64, simt::low_half, simt::max_half2,
+    simt::min_half2, simt::mma, simt::multiply_half2, simt::multiply_saturated, simt::pack_half2,
+    simt::permute_bytes, simt::reciprocal_approximate, simt::release_dependents, simt::shared_address,
+    simt::store_shared_16, simt::store_shared_32, simt::subtract_half2, simt::transpose_8x8,
+    simt::wait_for_dependencies;
 
 inline void multiply(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
                      std::uint32_t b0, std::uint32_t b1) {

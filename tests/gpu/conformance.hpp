@@ -18,6 +18,13 @@ enum class wrapper {
   from_float_saturate,
   round_half_even,
   multiply_half2,
+  subtract_half2,
+  fma_half2,
+  min_half2,
+  max_half2,
+  multiply_saturated,
+  add_saturated,
+  fma_saturated,
   pack_half2,
   low_half,
   high_half,
@@ -43,7 +50,14 @@ struct traffic {
 constexpr traffic traffic_of(wrapper w) {
   switch (w) {
     case wrapper::multiply_half2:
+    case wrapper::subtract_half2:
+    case wrapper::min_half2:
+    case wrapper::max_half2:
+    case wrapper::multiply_saturated:
+    case wrapper::add_saturated:
     case wrapper::pack_half2: return {2, 1, false};
+    case wrapper::fma_half2:
+    case wrapper::fma_saturated:
     case wrapper::permute_bytes: return {3, 1, false};
     case wrapper::mma:
     case wrapper::multiply: return {10, 4, true};

@@ -4,6 +4,8 @@
 
 KVCRUMB_DEVICE std::uint32_t word_of(float x) { return __builtin_bit_cast(std::uint32_t, x); }
 KVCRUMB_DEVICE float float_of(std::uint32_t x) { return __builtin_bit_cast(float, x); }
+//! Of a limited result; the sign of a zero is not part of its meaning.
+KVCRUMB_DEVICE std::uint32_t magnitude(float x) { return word_of(x) & 0x7FFFFFFFu; }
 
 //! One item of an elementwise wrapper.
 KVCRUMB_DEVICE std::uint32_t apply(wrapper w, std::uint32_t const* in) {
@@ -13,6 +15,14 @@ KVCRUMB_DEVICE std::uint32_t apply(wrapper w, std::uint32_t const* in) {
     case wrapper::from_float_saturate: return from_float_saturate<float16>(float_of(in[0])).bits;
     case wrapper::round_half_even: return word_of(round_half_even(float_of(in[0])));
     case wrapper::multiply_half2: return ptx::multiply_half2(in[0], in[1]);
+    case wrapper::subtract_half2: return ptx::subtract_half2(in[0], in[1]);
+    case wrapper::fma_half2: return ptx::fma_half2(in[0], in[1], in[2]);
+    case wrapper::min_half2: return ptx::min_half2(in[0], in[1]);
+    case wrapper::max_half2: return ptx::max_half2(in[0], in[1]);
+    case wrapper::multiply_saturated: return magnitude(ptx::multiply_saturated(float_of(in[0]), float_of(in[1])));
+    case wrapper::add_saturated: return magnitude(ptx::add_saturated(float_of(in[0]), float_of(in[1])));
+    case wrapper::fma_saturated:
+      return magnitude(ptx::fma_saturated(float_of(in[0]), float_of(in[1]), float_of(in[2])));
     case wrapper::pack_half2: return ptx::pack_half2(float_of(in[0]), float_of(in[1]));
     case wrapper::low_half: return word_of(ptx::low_half(in[0]));
     case wrapper::high_half: return word_of(ptx::high_half(in[0]));

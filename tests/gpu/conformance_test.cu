@@ -219,6 +219,28 @@ words half_pairs() {
   return in;
 }
 
+//! The same words, as many as fill whole triples.
+words triples_of(words in) {
+  while (in.size() % 3 != 0)
+    in.push_back(0x3C003C00u);
+  return in;
+}
+
+//! Items of n floats between 2^-8 and 4 of both signs, and everything that is no such number.
+words floats_near_one(std::size_t n) {
+  words in = random_words(n << 18, 6);
+  for (std::size_t i = 0; i < in.size() - (n << 14); ++i)
+    in[i] = (in[i] & 0x80FFFFFFu) | (0x3B800000u + (in[i] >> 3 & 0x04000000u));
+  for (std::uint32_t const a : {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0xFF800000u, 0x7FC00000u,
+                                0x3F800001u, 0x3F7FFFFFu, 1u, 0x7F7FFFFFu, 0xFF7FFFFFu}) {
+    for (std::uint32_t const b : {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0x7FC00000u, 0x33800000u}) {
+      in.insert(in.end(), {a, b});
+      if (n == 3) in.push_back(a);
+    }
+  }
+  return in;
+}
+
 //! Random floats, the middle between every two neighbouring fp16 values, and floats around it.
 words floats_to_round() {
   words in = random_words(1 << 20, 2);
@@ -275,6 +297,13 @@ int run() {
   for (std::uint32_t h = 0; h < 0x10000u; ++h)
     all_halves.push_back(h | (h * 40503u & 0xFFFFu) << 16);
   check_bits("multiply_half2", wrapper::multiply_half2, half_pairs());
+  check_bits("subtract_half2", wrapper::subtract_half2, half_pairs());
+  check_bits("min_half2", wrapper::min_half2, half_pairs());
+  check_bits("max_half2", wrapper::max_half2, half_pairs());
+  check_bits("fma_half2", wrapper::fma_half2, triples_of(half_pairs()));
+  check_bits("multiply_saturated", wrapper::multiply_saturated, floats_near_one(2));
+  check_bits("add_saturated", wrapper::add_saturated, floats_near_one(2));
+  check_bits("fma_saturated", wrapper::fma_saturated, floats_near_one(3));
   check_bits("to_float", wrapper::to_float, all_halves);
   check_bits("from_float", wrapper::from_float, floats_to_round());
   check_bits("from_float_saturate", wrapper::from_float_saturate, floats_to_round());

@@ -2,11 +2,8 @@
 //! @file One side of one tile, encoded by a block: rows to statistics, parameters, codes, words.
 #pragma once
 
-#include "kvcrumb/block/encode_job.cuh"
-#include "kvcrumb/block/encode_words.cuh"
-#include "kvcrumb/scheme/composed.hpp"
+#include "kvcrumb/block/encode_pairs.cuh"
 #include "kvcrumb/warp/statistics.cuh"
-#include "kvcrumb/warp/tree.cuh"
 
 namespace kvcrumb::inline v0::block {
 
@@ -40,12 +37,14 @@ class section_encoder {
   }
   //! Shared memory for jobs of at most `tokens` rows.
   static constexpr int shared_bytes(int tokens) noexcept {
+    if constexpr (pairs::applies) return pairs::shared_bytes(tokens);
     return rows_offset(tokens) + (channelwise ? staged_bytes : code_row * code_size) * tokens;
   }
 
   //! All threads of the block. Ends without a barrier: `shared` may be used again after one.
   template <class Rows>
   KVCRUMB_DEVICE static void run(Scheme const& scheme, section_job<Rows> const& job, std::byte* shared) {
+    if constexpr (pairs::applies) return pairs::run(scheme, job, shared);
     int const tokens = job.slots.end - job.slots.begin;
     if (job.slots.fresh) {
       image::template clear<Threads>(shared);
@@ -81,6 +80,7 @@ class section_encoder {
   static constexpr int group = section::spec.group, planes = section::spec.planes;
   static constexpr int head_span = grouping::head_span(HeadDim);
   static constexpr bool has_work = warp::reads_work<codec_type>;
+  using pairs = pair_section<Scheme, Which, HeadDim, TileTokens, Isolating, Threads>;
   using groups = warp::row_groups<HeadDim, channelwise ? HeadDim : group>;
   using lanes = warp::row_lanes<HeadDim>;
 

@@ -79,11 +79,7 @@ struct range_statistics {
   KVCRUMB_API static range_statistics of(float x) noexcept { return {x, x, is_finite_bits(x)}; }
   //! Which of two zeros is kept does not matter to `fit`; low and high mean nothing unless `finite`.
   KVCRUMB_API static range_statistics merged(range_statistics a, range_statistics b) noexcept {
-#if defined(__CUDA_ARCH__)  // one instruction each
-    return {fminf(a.low, b.low), fmaxf(a.high, b.high), a.finite && b.finite};
-#else
-    return {b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high, a.finite && b.finite};
-#endif
+    return {lesser(a.low, b.low), greater(a.high, b.high), a.finite && b.finite};
   }
 };
 

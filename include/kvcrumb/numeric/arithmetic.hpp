@@ -186,6 +186,21 @@ namespace detail {
   return float_from_bits(float_bits(x) & 0x7FFFFFFFu);
 }
 
+//! The smaller and the larger of two numbers. Which of two zeros, and what if one is a NaN, depends on the
+//! machine: a device has one instruction for each.
+[[nodiscard]] KVCRUMB_API constexpr float lesser(float a, float b) noexcept {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) return fminf(a, b);
+#endif
+  return b < a ? b : a;
+}
+[[nodiscard]] KVCRUMB_API constexpr float greater(float a, float b) noexcept {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) return fmaxf(a, b);
+#endif
+  return b > a ? b : a;
+}
+
 //! The smaller of a and b, -0 below +0. If either is a NaN the result is the quiet NaN 0x7FC00000, so that a
 //! minimum over many values is a NaN exactly if one of them is, in any order (IEEE 754-2019 `minimum`).
 [[nodiscard]] KVCRUMB_API constexpr float minimum(float a, float b) noexcept {

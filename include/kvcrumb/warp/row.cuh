@@ -75,6 +75,30 @@ KVCRUMB_DEVICE half_row<HeadDim> load_row(Input const* row, int lane) {
   return r;
 }
 
+//! Eight neighbouring channels of a row, rounded to fp16; they are aligned as a whole, up to 16 bytes.
+template <class Input>
+KVCRUMB_DEVICE word_vector<4> load_eight(Input const* from) {
+  auto const* const words = reinterpret_cast<word_vector<4> const*>(from);
+  if constexpr (std::same_as<Input, float16>) {
+    return *words;
+  } else {
+    word_vector<4> r{};
+    KVCRUMB_UNROLL
+    for (int v = 0; v < static_cast<int>(sizeof(Input)) / 2; ++v) {
+      word_vector<4> const x = words[v];
+      KVCRUMB_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        if constexpr (sizeof(Input) == 2) {
+          r.word[i] = row_bits<Input>(x.word[i] & 0xFFFFu) | row_bits<Input>(x.word[i] >> 16) << 16;
+        } else {
+          r.word[2 * v + i / 2] |= row_bits<Input>(x.word[i]) << (16 * (i % 2));
+        }
+      }
+    }
+    return r;
+  }
+}
+
 //! Writes a row of fp16 values, aligned to 16 bytes.
 template <int HeadDim>
 KVCRUMB_DEVICE void store_row(float16* row, half_row<HeadDim> const& x, int lane) {

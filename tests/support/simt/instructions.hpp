@@ -174,6 +174,57 @@ inline float high_half(std::uint32_t x) { return half_to_float(x >> 16); }
 inline std::uint32_t multiply_half2(std::uint32_t a, std::uint32_t b) {
   return pack_half2(low_half(a) * low_half(b), high_half(a) * high_half(b));
 }
+//! As double: at most 11 + 41 bits, so that the sum is exact. Rounding it to a float first would be seen only
+//! at a middle between two fp16 values that the float reached by rounding, hence the odd bit.
+inline std::uint32_t double_to_half(double x) {
+  float f = static_cast<float>(x);
+  std::uint32_t bits = std::bit_cast<std::uint32_t>(f);
+  if (static_cast<double>(f) != x && std::isfinite(f)) {
+    if (std::fabs(static_cast<double>(f)) > std::fabs(x)) --bits;  // toward zero, then odd
+    bits |= 1u;
+    f = std::bit_cast<float>(bits);
+  }
+  return float_to_half(f);
+}
+template <class F>
+std::uint32_t each_half(F f) {
+  return f(0u) | f(16u) << 16;
+}
+inline std::uint32_t subtract_half2(std::uint32_t a, std::uint32_t b) {
+  return each_half([&](std::uint32_t s) {
+    return double_to_half(static_cast<double>(half_to_float(a >> s & 0xFFFFu)) -
+                          static_cast<double>(half_to_float(b >> s & 0xFFFFu)));
+  });
+}
+inline std::uint32_t fma_half2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  return each_half([&](std::uint32_t s) {
+    float const product = half_to_float(a >> s & 0xFFFFu) * half_to_float(b >> s & 0xFFFFu);  // exact
+    double const addend = half_to_float(c >> s & 0xFFFFu), sum = static_cast<double>(product) + addend;
+    double const part = sum - product, error = (product - (sum - part)) + (addend - part);
+    std::uint64_t bits = std::bit_cast<std::uint64_t>(sum);
+    if (error != 0.0 && (bits & 1u) == 0u) bits += (error > 0.0) == (sum > 0.0) ? 1u : ~std::uint64_t{0};
+    return double_to_half(std::isfinite(sum) ? std::bit_cast<double>(bits) : sum);
+  });
+}
+inline std::uint32_t half_order(std::uint32_t h) { return (h & 0x8000u) != 0 ? 0x8000u - (h & 0x7FFFu) - 1u : h + 0x8000u; }
+inline bool half_is_nan(std::uint32_t h) { return (h & 0x7FFFu) > 0x7C00u; }
+inline std::uint32_t min_half2(std::uint32_t a, std::uint32_t b) {
+  return each_half([&](std::uint32_t s) {
+    std::uint32_t const x = a >> s & 0xFFFFu, y = b >> s & 0xFFFFu;
+    return half_is_nan(x) || half_is_nan(y) ? 0x7FFFu : half_order(y) < half_order(x) ? y : x;
+  });
+}
+inline std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
+  return each_half([&](std::uint32_t s) {
+    std::uint32_t const x = a >> s & 0xFFFFu, y = b >> s & 0xFFFFu;
+    return half_is_nan(x) || half_is_nan(y) ? 0x7FFFu : half_order(y) > half_order(x) ? y : x;
+  });
+}
+//! x in [0, 1]; 0 for NaN and -0.
+inline float saturated(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
+inline float multiply_saturated(float a, float b) { return saturated(a * b); }
+inline float add_saturated(float a, float b) { return saturated(a + b); }
+inline float fma_saturated(float a, float b, float c) { return saturated(std::fma(a, b, c)); }
 inline std::uint32_t half_from_e4m3(std::uint32_t x) {
   std::uint32_t const magnitude = x & 0x7Fu;
   if (magnitude == 0x7Fu) {
