@@ -74,11 +74,11 @@ template <int TileTokens>
 KVCRUMB_DEVICE void store_mask(std::byte* mask, slot_range slots, row_flags const& isolated, int head) {
   int const word = static_cast<int>(threadIdx.x);
   if (word >= TileTokens / 32) return;
-  std::uint32_t valid = 0;
-  for (int bit = 0; bit < 32; ++bit) {
-    int const slot = 32 * word + bit;
-    if (slot >= slots.begin && slot < slots.end && !isolated.test(head, slot - slots.begin))
-      valid |= 1u << bit;
+  int const begin = slots.begin - 32 * word, end = slots.end - 32 * word;  // slots of this word
+  std::uint32_t const below = end >= 32 ? ~0u : end > 0 ? (1u << end) - 1u : 0u;
+  std::uint32_t valid = begin >= 32 ? 0u : begin > 0 ? below & (~0u << begin) : below;
+  for (int bit = 0; isolated.any(head) && bit < 32; ++bit) {
+    if (bit >= begin && bit < end && isolated.test(head, bit - begin)) valid &= ~(1u << bit);
   }
   auto* const at = reinterpret_cast<std::uint32_t*>(mask) + word;
   *at = slots.fresh ? valid : *at | valid;

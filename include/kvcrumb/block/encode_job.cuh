@@ -17,17 +17,41 @@ struct plain_rows {
   std::int64_t sequence, first;
 
   KVCRUMB_DEVICE Element const* row(int head, int i) const { return rows.row(sequence, head, first + i); }
+  //! Every `step`-th row of a head from row i on, one with each next().
+  struct walk {
+    Element const* at;
+    std::int64_t step;
+    KVCRUMB_DEVICE walk(plain_rows const& from, int head, int i, int step_rows)
+        : at{from.row(head, i)}, step{step_rows * from.rows.stride_token} {}
+    KVCRUMB_DEVICE Element const* next() {
+      Element const* const here = at;
+      at += step;
+      return here;
+    }
+  };
 };
-//! Rows of a ring, in which the token of position p has row p % capacity.
+//! Rows of a ring, at most `capacity`.
 struct ring_rows {
   using element = float16;
   batch_rows<float16> rows;
   std::int64_t sequence;
-  int first, capacity;  //!< position of row 0
+  int first, capacity;  //!< where row 0 is in the ring
 
   KVCRUMB_DEVICE float16 const* row(int head, int i) const {
-    return rows.row(sequence, head, (first + i) % capacity);
+    int const at = first + i;
+    return rows.row(sequence, head, at < capacity ? at : at - capacity);
   }
+  struct walk {
+    ring_rows const& from;
+    int head, i, step;
+    KVCRUMB_DEVICE walk(ring_rows const& rows_, int head_, int i_, int step_)
+        : from{rows_}, head{head_}, i{i_}, step{step_} {}
+    KVCRUMB_DEVICE float16 const* next() {
+      float16 const* const here = from.row(head, i);
+      i += step;
+      return here;
+    }
+  };
 };
 
 //! Isolated rows of neighbouring kv heads: bit i of head h is row i. Null: none are.
@@ -38,6 +62,14 @@ struct row_flags {
 
   KVCRUMB_DEVICE bool test(int head, int i) const {
     return bits != nullptr && ((bits[(head - first) * words + i / 32] >> (i % 32)) & 1u) != 0;
+  }
+  //! Whether any row of this head is isolated.
+  KVCRUMB_DEVICE bool any(int head) const {
+    std::uint32_t all = 0;
+    KVCRUMB_UNROLL
+    for (int i = 0; i < words; ++i)
+      all |= bits != nullptr ? bits[(head - first) * words + i] : 0u;
+    return all != 0;
   }
 };
 
@@ -72,6 +104,13 @@ struct param_image {
       int const at = (plane * groups + group) * vector + fragment::param_index(owner) * param_size;
       *reinterpret_cast<Param*>(image + at) = from_float<Param>(p.value[plane]);
     }
+  }
+
+  //! The same for two fp16 planes whose patterns are the halves of `both`.
+  KVCRUMB_DEVICE static void put_halves(std::byte* image, int owner, int group, std::uint32_t both) {
+    auto* const at = reinterpret_cast<std::uint16_t*>(image) + group * (vector / 2) + fragment::param_index(owner);
+    at[0] = static_cast<std::uint16_t>(both & 0xFFFFu);
+    at[groups * vector / 2] = static_cast<std::uint16_t>(both >> 16);
   }
 
   //! Copies what belongs to these slots to the section, or everything if they are the first. All threads.

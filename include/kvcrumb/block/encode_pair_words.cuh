@@ -23,7 +23,7 @@ struct pair_rows {
 
   //! Channels `channel` (even) and the next of row i.
   KVCRUMB_DEVICE std::uint32_t two(int i, int channel) const {
-    return reinterpret_cast<std::uint32_t const*>(rows)[(i * stride + channel) / 2];
+    return reinterpret_cast<std::uint32_t const*>(rows)[i * (stride / 2) + (channel >> 1)];
   }
   KVCRUMB_DEVICE factors one(int group, int owner) const {
     return reinterpret_cast<factors const*>(of_groups)[group * owners + owner];
@@ -32,7 +32,7 @@ struct pair_rows {
   KVCRUMB_DEVICE void pair(int group, int owner, factors (&f)[2]) const {
     if constexpr (sizeof(factors) == 8) {
       auto const both =
-          reinterpret_cast<warp::word_vector<4> const*>(of_groups)[(group * owners + owner) / 2];
+          reinterpret_cast<warp::word_vector<4> const*>(of_groups)[(group * owners + owner) >> 1];
       f[0] = __builtin_bit_cast(factors, warp::word_vector<2>{{both.word[0], both.word[1]}});
       f[1] = __builtin_bit_cast(factors, warp::word_vector<2>{{both.word[2], both.word[3]}});
     } else {
@@ -55,6 +55,23 @@ inline constexpr int blocks_of_group = Section::spec.groups() == 1 ||
     ? Section::deal.p_fields
     : Section::spec.group / 16;
 
+//! First blocks of a unit.
+template <class Section>
+KVCRUMB_DEVICE int first_block(int unit) {
+  constexpr fragment::dealing deal = Section::deal;
+  return static_cast<int>(static_cast<unsigned>(unit) % (deal.p_blocks / deal.p_fields)) * deal.p_fields;
+}
+template <class Section>
+KVCRUMB_DEVICE int first_column(int unit) {
+  constexpr fragment::dealing deal = Section::deal;
+  return static_cast<int>(static_cast<unsigned>(unit) / (deal.p_blocks / deal.p_fields)) * deal.k_fields;
+}
+//! The group of an element that is not before the first.
+template <class Section>
+KVCRUMB_DEVICE int group_at(int at) {
+  return Section::spec.groups() == 1 ? 0 : static_cast<int>(static_cast<unsigned>(at) / Section::spec.group);
+}
+
 //! Both halves of a word at once.
 template <class Section>
 inline constexpr std::uint32_t both_masks = ((1u << Section::bits) - 1u) * 0x10001u;
@@ -65,13 +82,12 @@ inline constexpr std::uint32_t both_masks = ((1u << Section::bits) - 1u) * 0x100
 template <class Section, int Threads, bool Whole>
 KVCRUMB_DEVICE void store_key_pairs(std::byte* section, slot_range slots, pair_rows<Section> const& from) {
   constexpr fragment::dealing deal = Section::deal;
-  constexpr int sharing = detail::blocks_of_group<Section>, group = Section::spec.group;
+  constexpr int sharing = detail::blocks_of_group<Section>;
   constexpr bool padded = deal.k_blocks % deal.k_fields != 0;
   int const begin = Whole ? 0 : slots.begin;
   for (int i = static_cast<int>(threadIdx.x); i < deal.units * 32; i += Threads) {
-    int const unit = i / 32, g = i % 32 >> 2, t = i & 3;
-    int const p = unit % (deal.p_blocks / deal.p_fields) * deal.p_fields;
-    int const k = unit / (deal.p_blocks / deal.p_fields) * deal.k_fields;
+    int const unit = i >> 5, g = i >> 2 & 7, t = i & 3;
+    int const p = detail::first_block<Section>(unit), k = detail::first_column<Section>(unit);
     lane_words<4> words;
     auto const present = [&](int row) { return Whole || (row >= slots.begin && row < slots.end); };
     auto const put = [&](int a, int field, std::uint32_t code) {
@@ -90,7 +106,7 @@ KVCRUMB_DEVICE void store_key_pairs(std::byte* section, slot_range slots, pair_r
             int const block = 16 * (p + first);
             if (!present(block)) continue;  // groups lie in the slots as a whole
             typename pair_rows<Section>::factors f[2];
-            from.pair((block - begin) / group, column + 8 * c, f);
+            from.pair(detail::group_at<Section>(block - begin), column + 8 * c, f);
             KVCRUMB_UNROLL
             for (int b = first; b < first + sharing; ++b) {
               KVCRUMB_UNROLL
@@ -108,7 +124,7 @@ KVCRUMB_DEVICE void store_key_pairs(std::byte* section, slot_range slots, pair_r
           for (int r = 0; r < 2; ++r) {
             int const row = 16 * (p + b) + 8 * r + g;
             if (!present(row)) continue;
-            auto const f = from.one(Section::spec.groups() == 1 ? 0 : column / group, row - begin);
+            auto const f = from.one(detail::group_at<Section>(column), row - begin);
             KVCRUMB_UNROLL
             for (int c = 0; c < 2; ++c) {
               std::uint32_t const x = from.two(row - begin, column + 8 * c);
@@ -127,13 +143,12 @@ KVCRUMB_DEVICE void store_key_pairs(std::byte* section, slot_range slots, pair_r
 template <class Section, int Threads, bool Whole>
 KVCRUMB_DEVICE void store_value_pairs(std::byte* section, slot_range slots, pair_rows<Section> const& from) {
   constexpr fragment::dealing deal = Section::deal;
-  constexpr int sharing = detail::blocks_of_group<Section>, group = Section::spec.group;
+  constexpr int sharing = detail::blocks_of_group<Section>;
   constexpr bool padded = deal.k_blocks % deal.k_fields != 0;
   int const begin = Whole ? 0 : slots.begin;
   for (int i = static_cast<int>(threadIdx.x); i < deal.units * 32; i += Threads) {
-    int const unit = i / 32, t = i % 32 >> 3, r = i >> 2 & 1, channel = 8 * r + 2 * (i & 3);
-    int const p = unit % (deal.p_blocks / deal.p_fields) * deal.p_fields;
-    int const k = unit / (deal.p_blocks / deal.p_fields) * deal.k_fields;
+    int const unit = i >> 5, t = i >> 3 & 3, r = i >> 2 & 1, channel = 8 * r + 2 * (i & 3);
+    int const p = detail::first_block<Section>(unit), k = detail::first_column<Section>(unit);
     std::uint32_t of_token[2][2] = {}, mask[2][2] = {};  // [c][h], of two channels
     KVCRUMB_UNROLL
     for (int k_field = 0; k_field < deal.k_fields; ++k_field) {
@@ -143,7 +158,7 @@ KVCRUMB_DEVICE void store_value_pairs(std::byte* section, slot_range slots, pair
         int const token = 16 * (k + k_field) + 8 * c + 2 * t;
         KVCRUMB_UNROLL
         for (int first = 0; first < deal.p_fields; first += sharing) {
-          int const of = Section::spec.groups() == 1 ? 0 : 16 * (p + first) / group;
+          int const of = detail::group_at<Section>(16 * (p + first));
           typename pair_rows<Section>::factors f[2];
           if constexpr (Whole) from.pair(of, token, f);
           KVCRUMB_UNROLL

@@ -40,11 +40,22 @@ class pair_section {
 
   //! All threads of the block. Ends without a barrier: `shared` may be used again after one.
   template <class Rows>
-  KVCRUMB_DEVICE static void run(Scheme const& scheme, section_job<Rows> const& job, std::byte* shared) {
+  KVCRUMB_DEVICE static void run(Scheme const& scheme, section_job<Rows> job, std::byte* shared) {
+    if (!Isolating || !job.isolated.any(job.head)) job.isolated.bits = nullptr;
     int const tokens = job.slots.end - job.slots.begin;
     bool const whole = tokens == TileTokens;
     if (job.slots.fresh && !whole) image::template clear<Threads>(shared);
-    stage(job, tokens, shared + rows_offset(tokens));
+    if (whole) {
+      stage<true>(job, tokens, shared + rows_offset(tokens));
+    } else {
+      stage<false>(job, tokens, shared + rows_offset(tokens));
+    }
+    if constexpr (Isolating) {
+      if (job.isolated.bits != nullptr) {
+        __syncthreads();
+        replace_isolated(job, tokens, shared + rows_offset(tokens));
+      }
+    }
     __syncthreads();
     if constexpr (channelwise) {
       fit_channels(scheme.codec, job, tokens, shared);
@@ -74,7 +85,7 @@ class pair_section {
 
  private:
   using factors = typename codes::factors;
-  static constexpr int stride = pair_rows<section>::stride, row_bytes = 2 * stride;
+  static constexpr int stride = pair_rows<section>::stride, row_bytes = 2 * stride, chunks = HeadDim / 8;
 
   // Shared memory: parameters as stored, factors [group][owner], rows.
   KVCRUMB_API static constexpr int owners(int tokens) noexcept {
@@ -84,49 +95,68 @@ class pair_section {
     int const sets = channelwise ? tokens / group : groups;
     return section::param_bytes + static_cast<int>(sizeof(factors)) * sets * owners(tokens);
   }
+
   KVCRUMB_DEVICE static int thread() { return static_cast<int>(threadIdx.x); }
 
-  //! Sets the parameters of a group.
-  KVCRUMB_DEVICE static void put(std::byte* shared, int tokens, int owner, int g, int image_owner,
-                                 int image_group, group_params const& p) {
-    image::put(shared, image_owner, image_group, p);
-    reinterpret_cast<factors*>(shared + section::param_bytes)[g * owners(tokens) + owner] = codes::of(p);
-  }
-
-  //! The row that takes the place of row i while ranges are computed: itself, or if it is isolated another
-  //! one of its group; -1: none.
-  template <class Rows>
-  KVCRUMB_DEVICE static int source_of(section_job<Rows> const& job, int i) {
-    if (!job.isolated.test(job.head, i)) return i;
-    if constexpr (channelwise) {
-      int const first = i - i % group;
-      for (int j = first; j < first + group; ++j) {
-        if (!job.isolated.test(job.head, j)) return j;
-      }
+  //! Fits and sets the parameters of a group of n values; none: zeros. Slots before the job move them.
+  KVCRUMB_DEVICE static void fit(codec_type const& codec, range_statistics const& s, int n, std::byte* shared,
+                                 int tokens, int owner, int g, slot_range slots) {
+    int const stored_owner = channelwise ? owner : slots.begin + owner;
+    int const stored_group = channelwise ? slots.begin / group + g : g;
+    factors f{};
+    if constexpr (requires { codes::fit(s, f); }) {
+      std::uint32_t const both = n > 0 ? codes::fit(s, f) : 0u;
+      image::put_halves(shared, stored_owner, stored_group, both);
+    } else {
+      group_params const p = n > 0 ? codec.fit(s, n) : group_params{};
+      image::put(shared, stored_owner, stored_group, p);
+      f = codes::of(p);
     }
-    return -1;
+    reinterpret_cast<factors*>(shared + section::param_bytes)[g * owners(tokens) + owner] = f;
   }
 
-  //! Rows to shared memory, eight channels at a time, four loads of a thread on their way together.
-  template <class Rows>
+  //! Rows to shared memory, eight channels at a time, several loads of a thread on their way together.
+  template <bool Whole, class Rows>
   KVCRUMB_DEVICE static void stage(section_job<Rows> const& job, int tokens, std::byte* rows) {
-    constexpr int chunks = HeadDim / 8, together = 4;
-    for (int first = thread(); first < tokens * chunks; first += together * Threads) {
+    constexpr int step = Threads / chunks, together = Whole ? 8 : 4;
+    int const first = thread() / chunks, column = thread() % chunks;
+    if (Threads % chunks != 0 && first >= step) return;
+    typename Rows::walk row(job.rows, job.head, first, step);
+    std::byte* to = rows + first * row_bytes + 16 * column;
+    KVCRUMB_KEEP_ROLLED
+    for (int begin = 0; begin < (Whole ? TileTokens : tokens); begin += together * step) {
       warp::word_vector<4> part[together];
+      auto const present = [&](int n) {
+        return (Whole && TileTokens % (together * step) == 0) || begin + first + n * step < tokens;
+      };
       KVCRUMB_UNROLL
       for (int n = 0; n < together; ++n) {
-        int const at = first + n * Threads;
-        part[n] = {};
-        if (at >= tokens * chunks) continue;
-        int const i = Isolating ? source_of(job, at / chunks) : at / chunks;
-        if (i >= 0) part[n] = warp::load_eight(job.rows.row(job.head, i) + at % chunks * 8);
+        auto const* const from = row.next();
+        if (present(n)) part[n] = warp::load_eight(from + 8 * column);
       }
       KVCRUMB_UNROLL
       for (int n = 0; n < together; ++n) {
-        int const at = first + n * Threads;
-        if (at < tokens * chunks)
-          *reinterpret_cast<warp::word_vector<4>*>(rows + at / chunks * row_bytes + at % chunks * 16) = part[n];
+        if (present(n)) *reinterpret_cast<warp::word_vector<4>*>(to + n * step * row_bytes) = part[n];
       }
+      to += together * step * row_bytes;
+    }
+  }
+
+  //! Isolated rows take no part in ranges: they become another row of their group of tokens, or zeros where
+  //! there is none and in groups of channels.
+  template <class Rows>
+  KVCRUMB_DEVICE static void replace_isolated(section_job<Rows> const& job, int tokens, std::byte* rows) {
+    auto* const parts = reinterpret_cast<warp::word_vector<4>*>(rows);
+    KVCRUMB_KEEP_ROLLED
+    for (int item = thread(); item < tokens * chunks; item += Threads) {
+      int const i = item / chunks, at = item % chunks;
+      if (!job.isolated.test(job.head, i)) continue;
+      int const end = channelwise ? i - i % group + group : 0;
+      int source = channelwise ? end - group : 0;
+      while (source < end && job.isolated.test(job.head, source))
+        ++source;
+      parts[i * (row_bytes / 16) + at] =
+          source < end ? parts[source * (row_bytes / 16) + at] : warp::word_vector<4>{};
     }
   }
 
@@ -169,8 +199,7 @@ class pair_section {
       KVCRUMB_UNROLL
       for (int h = 0; h < 2; ++h) {
         if (split > 1 && h != part) continue;
-        group_params const p = kept > 0 ? codec.fit(range.of(h), kept) : group_params{};
-        put(shared, tokens, 2 * pair + h, g, 2 * pair + h, job.slots.begin / group + g, p);
+        fit(codec, range.of(h), kept, shared, tokens, 2 * pair + h, g, job.slots);
       }
     }
   }
@@ -204,7 +233,9 @@ class pair_section {
                                         std::byte* shared) {
     std::byte const* const rows = shared + rows_offset(tokens);
     for (int item = thread(); item < tokens * groups; item += Threads) {
-      int const g = groups == 1 ? 0 : item / tokens, i = groups == 1 ? item : item % tokens;
+      int g = 0;
+      if (groups > 1) g = tokens == TileTokens ? item / TileTokens : item / tokens;
+      int const i = item - g * tokens;
       int const left = HeadDim - g * group, length = left < group ? left : group;
       auto const* const from = reinterpret_cast<warp::word_vector<4> const*>(rows + i * row_bytes) + g * (group / 8);
       warp::half_range range;
@@ -217,8 +248,7 @@ class pair_section {
           range.add(eight.word[w]);
       }
       bool const isolated = Isolating && job.isolated.test(job.head, i);
-      group_params const p = isolated ? group_params{} : codec.fit(range.joined(), length);
-      put(shared, tokens, i, g, job.slots.begin + i, g, p);
+      fit(codec, range.joined(), isolated ? 0 : length, shared, tokens, i, g, job.slots);
     }
   }
 };

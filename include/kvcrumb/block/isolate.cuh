@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kvcrumb/block/encode_arguments.cuh"
+#include "kvcrumb/warp/row_scores.cuh"
 
 namespace kvcrumb::inline v0::block {
 
@@ -36,8 +37,10 @@ struct pool_editor {
   }
   //! Moves entry `victim` of the pool behind the auxiliary pool and closes the gap.
   KVCRUMB_DEVICE void evict(int victim, int count, int aux_count, int lane) const {
+    KVCRUMB_KEEP_ROLLED
     for (int h = head; h < end; ++h) {
       move(cache.pool, victim, cache.aux, aux_count, h, lane);
+      KVCRUMB_KEEP_ROLLED
       for (int i = victim; i + 1 < count; ++i)
         move(cache.pool, i + 1, cache.pool, i, h, lane);
     }
@@ -47,6 +50,7 @@ struct pool_editor {
   KVCRUMB_DEVICE void take_in(scored_token token, Rows const& keys, Rows const& values, int row, int count,
                               int lane) const {
     batch_isolated const& p = cache.pool;
+    KVCRUMB_KEEP_ROLLED
     for (int h = head; h < end; ++h) {
       warp::store_row<HeadDim>(p.keys.row(sequence, h, count),
                                warp::load_row<HeadDim>(keys.row(h, row), lane), lane);
@@ -106,6 +110,29 @@ KVCRUMB_DEVICE float joint_score(Isolation const& isolate, Rows const& keys, int
   return is_nan_bits(score) ? float_from_bits(0x7F800000u) : score;
 }
 
+//! put(i, joint_score of row i) for rows [begin, end) of kv heads [head, last), by all warps of the block.
+template <class Config, class Isolation, class Rows, class Put>
+KVCRUMB_DEVICE void joint_scores(Isolation const& isolate, Rows const& keys, int head, int last, int begin,
+                                 int end, Put put) {
+  constexpr int head_dim = Config::head_dim, at_once = warp::row_scores<head_dim>::rows;
+  int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  if (last - head == 1) {
+    auto const row_at = [&](int i) { return keys.row(head, i); };
+    KVCRUMB_KEEP_ROLLED
+    for (int i = begin + warp * at_once; i < end; i += Config::warps * at_once) {
+      warp::score_rows<head_dim>(isolate.measure, row_at, i, end, lane, [&](int row, float score) {
+        put(row, is_nan_bits(score) ? float_from_bits(0x7F800000u) : score);
+      });
+    }
+  } else {
+    KVCRUMB_KEEP_ROLLED
+    for (int i = begin + warp; i < end; i += Config::warps) {
+      float const score = joint_score<head_dim>(isolate, keys, head, last, i, lane);
+      if (lane == 0) put(i, score);
+    }
+  }
+}
+
 //! Lets rows [begin, begin + count) compete with the pool of kv heads [head, end): moves those that enter,
 //! sets their flags (bit row of word row / 32, per head; the first is that of `head`). `scores`: shared,
 //! [count]. All threads of the block; begins and ends with a barrier.
@@ -117,10 +144,8 @@ KVCRUMB_DEVICE void compete(typename Config::scheme_type::isolation_type const& 
   constexpr int head_dim = Config::head_dim;
   int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   __syncthreads();
-  for (int i = warp; i < count; i += Config::warps) {
-    float const score = joint_score<head_dim>(isolate, keys, head, end, begin + i, lane);
-    if (lane == 0) scores[i] = score;
-  }
+  joint_scores<Config>(isolate, keys, head, end, begin, begin + count,
+                       [&](int row, float score) { scores[row - begin] = score; });
   __syncthreads();
   if (warp == 0) {
     pool_editor<head_dim> const pools{cache, sequence, head, end};

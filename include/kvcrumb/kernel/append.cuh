@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(Config::threads, 2)
   }
   auto const ring_from = [&](batch_rows<float16> const& rows) {
     return [&](int slot) {
-      return block::ring_rows{rows, sequence, c.sink_capacity + slot, c.tail_capacity};
+      return block::ring_rows{rows, sequence, (c.sink_capacity + slot) % c.tail_capacity, c.tail_capacity};
     };
   };
   detail::flush<Config>(a, scheme, sequence, head, end, step, ring_from(c.tail_keys),

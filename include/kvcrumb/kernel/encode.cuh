@@ -35,14 +35,12 @@ __global__ void __launch_bounds__(Config::threads)
   int const part = static_cast<int>(blockIdx.x) % blocks, segment = static_cast<int>(blockIdx.x) / blocks;
   int const sequence = segment / deciding, head = segment % deciding,
             end = joint ? a.cache.kv_heads : head + 1;
-  int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   auto const keys = a.input(a.keys, sequence, parts.sinks);
   int const last = (part + 1) * rows_per_block < parts.slots ? (part + 1) * rows_per_block : parts.slots;
-  for (int i = part * rows_per_block + warp; i < last; i += Config::warps) {
-    float const score = block::joint_score<Config::head_dim>(scheme.isolate, keys, head, end, i, lane);
-    if (lane == 0) a.scores[static_cast<std::int64_t>(segment) * a.max_slots + i] = score;
-  }
+  float* const scores = a.scores + static_cast<std::int64_t>(segment) * a.max_slots;
+  block::joint_scores<Config>(scheme.isolate, keys, head, end, part * rows_per_block, last,
+                              [&](int i, float score) { scores[i] = score; });
 }
 
 inline constexpr int select_threads = 512;

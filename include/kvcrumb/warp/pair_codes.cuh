@@ -33,10 +33,16 @@ struct half_range {
   }
 };
 
+//! 1 / s for a positive fp16 value s, to 1 + 2^-40 times half a unit of the last place.
+KVCRUMB_DEVICE float inverse_of_half(float s) {
+  float const r = ptx::reciprocal_approximate(s);
+  return fma_rn(fma_rn(-s, r, 1.0f), r, r);
+}
+
 // How codes are computed from what is kept of a group, `factors`. encode(codec, x, a, b) is the code of the
 // low half of x in group a, plus 2^16 times that of the high half in group b, plus `bias`, modulo 2^32.
 //
-// Quotients use an inverse r of the scale s that is rounded once and was divided by 2^Bits, so that results
+// Quotients use an inverse r of the scale s that was divided by 2^Bits, so that results
 // can be limited to [0, 1] by the instruction that computes them; that also gives 0 instead of a NaN, and
 // groups without a positive scale get factors of zero. Powers of two aside, with e = 2^-24:
 
@@ -57,9 +63,18 @@ struct half_codes {
   //! (2^Bits - 1) / 2^Bits in both halves.
   static constexpr std::uint32_t top = 0x3C003C00u - 0x04000400u + 0x00010001u * (0x400u - (0x800u >> Bits));
 
-  KVCRUMB_DEVICE static factors of(group_params const& p) {
-    if (!is_positive_bits(p.value[0])) return {0.0f, 0.0f};
-    return {p.value[1], mul_rn(div_rn(1.0f, p.value[0]), 1.0f / static_cast<float>(1 << Bits))};
+  //! affine::fit: what is stored of a group, the scale in the low half, and its factors. The quotient by the
+  //! number of levels is again a product, and being odd that number leaves no ties among subnormals either.
+  KVCRUMB_DEVICE static std::uint32_t fit(range_statistics const& s, factors& f) {
+    float const low = add_rn(s.low, 0.0f), range = sub_rn(s.high, low);
+    float const limited = ptx::low_half(ptx::pack_half2(lesser(range, max_finite<float16>), 0.0f));
+    constexpr float part = 1.0f / static_cast<float>((1 << Bits) - 1);
+    std::uint32_t const stored = ptx::pack_half2(mul_rn(limited, part), low);
+    float const scale = ptx::low_half(stored);
+    bool const finite = is_finite_bits(range), positive = finite && scale > 0.0f;
+    f = {positive ? low : 0.0f,
+         positive ? mul_rn(inverse_of_half(scale), 1.0f / static_cast<float>(1 << Bits)) : 0.0f};
+    return finite ? stored : float_format<float16>::quiet_nan_bits * 0x10001u;
   }
   template <class Codec>
   KVCRUMB_DEVICE static std::uint32_t encode(Codec const&, std::uint32_t x, factors a, factors b) {
@@ -91,7 +106,7 @@ struct float_codes {
   KVCRUMB_DEVICE static factors of(group_params const& p) {
     if (!is_positive_bits(p.value[0])) return {0.0f, 0.0f, 0.0f, 0.0f};
     float const power = static_cast<float>(1 << Bits), part = 1.0f / power;
-    return {mul_rn(div_rn(1.0f, p.value[0]), part), mul_rn(p.value[0], power),
+    return {mul_rn(inverse_of_half(p.value[0]), part), mul_rn(p.value[0], power),
             point ? mul_rn(p.value[1], part) : p.value[1], 0.0f};
   }
   KVCRUMB_DEVICE static std::uint32_t one(float x, factors f) {
@@ -142,7 +157,8 @@ struct pair_codes_of<affine<Bits, Param, Options>> {
                                      Options.division == quotient::divide;
   static constexpr bool halves = Options.precision == arithmetic::binary16;
   using type = std::conditional_t<
-      short_form && halves && Options.zero == zero_form::minimum, half_codes<Bits>,
+      short_form && halves && Options.zero == zero_form::minimum && Options.floor == scale_floor::none,
+      half_codes<Bits>,
       std::conditional_t<short_form && !halves, float_codes<Bits, Options>, plain_codes>>;
 };
 template <class Codec>
