@@ -17,7 +17,8 @@ using namespace kvcrumb;
 
 //! Keys per channel and values per token, or both per token.
 template <int Bits, int Group>
-using channels = kv_scheme<composed<affine<Bits>, per_channel<Group>>, composed<affine<Bits>, per_token<Group>>>;
+using channels =
+    kv_scheme<composed<affine<Bits>, per_channel<Group>>, composed<affine<Bits>, per_token<Group>>>;
 template <class Codec, class Transform = identity>
 using rows = kv_scheme<composed<Codec, per_row, Transform>, composed<Codec, per_row, Transform>>;
 template <int Bits, int Group>
@@ -76,8 +77,8 @@ __global__ void facts() {}
 
 #if defined(KVCRUMB_DECODE)
 using chosen = instances::KVCRUMB_DECODE;
-using decoder = kvcrumb::device::decoder<chosen::scheme, chosen::head_dim, chosen::tile_tokens, kvcrumb::float16,
-                                         kvcrumb::float16, chosen::column_tiles>;
+using decoder = kvcrumb::device::decoder<chosen::scheme, chosen::head_dim, chosen::tile_tokens,
+                                         kvcrumb::float16, kvcrumb::float16, chosen::column_tiles>;
 static_assert(decoder::supports() == kvcrumb::status::ok);
 template __global__ void kvcrumb::kernel::decode_kernel<decoder::config, decoder::arguments>(
     __grid_constant__ decoder::arguments const, __grid_constant__ chosen::scheme const);
@@ -100,11 +101,11 @@ using config =
 using arguments = kvcrumb::block::encode_arguments<kvcrumb::float16>;
 #if defined(KVCRUMB_ENCODE)
 template __global__ void kvcrumb::kernel::encode_kernel<config>(__grid_constant__ arguments const,
-                                                                  __grid_constant__ chosen::scheme const);
+                                                                __grid_constant__ chosen::scheme const);
 #else
 template __global__ void kvcrumb::kernel::append_kernel<config>(__grid_constant__ arguments const,
-                                                                  __grid_constant__ chosen::scheme const);
+                                                                __grid_constant__ chosen::scheme const);
 #endif
-template __global__ void facts<config::shared_bytes(chosen::tile_tokens), config::threads, chosen::tile_tokens,
-                               chosen::head_dim>();
+template __global__ void
+facts<config::shared_bytes(chosen::tile_tokens), config::threads, chosen::tile_tokens, chosen::head_dim>();
 #endif

@@ -82,6 +82,30 @@ TEST_CASE("encode: symmetric codes and codebooks") {
 }
 #endif
 
+TEST_CASE("encode: zeros of both signs, subnormals, the largest numbers, infinities and NaN") {
+  check_special<64, 32>(schemes::kivi<2, 32>(), 1, {96});
+  check_special<64, 32>(schemes::qserve4(), 1, {70});
+  check_not_finite<64, 32>(schemes::kivi<2, 32>(), 4);
+  check_not_finite<64, 32>(schemes::qserve4(), 2);
+#if !defined(KVCRUMB_SIMT_LIGHT)
+  check_special<64, 32>(schemes::kivi<4, 32>(), 1, {96});
+  check_special<128, 32>(mixed<affine<1, float16, kivi_convention>, 16>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<8, float16, kivi_convention>, 32>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<1>, 32>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<4>, 16>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<4, float16, skvq_convention>, 32>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<4, float16, rotatekv_convention>, 32>{}, 1, {70});
+  check_special<64, 32>(mixed<affine<3>, 32>{}, 1, {70});
+  check_special<64, 32>(mixed<symmetric<4>, 32>{}, 1, {70});
+  check_special<64, 32>(schemes::nqkv4(), 4, {40});
+  check_special<64, 64>(schemes::ott<2, 64>(), 2, {200});
+  using outward = mixed<affine<4>, 32>;
+  check_not_finite<64, 32>(outward{.flush = {0, 32}}, 2);
+  check_not_finite<64, 32>(mixed<affine<1>, 16>{.flush = {0, 16}}, 2);
+  check_not_finite<64, 32>(mixed<affine<8, float16, skvq_convention>, 32>{.flush = {0, 32}}, 2);
+#endif
+}
+
 TEST_CASE("encode: groups across kv heads") {
   check_encode<float16, 64, 32>(schemes::nqkv4(), 6,
                                 {40});  // four heads share a group; the last span has two

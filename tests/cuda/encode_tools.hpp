@@ -50,14 +50,38 @@ Scheme on_device(Scheme scheme, int count, std::vector<device_vector<float>>& me
   return scheme;
 }
 
-//! Encodes layers of these lengths on both sides and compares everything.
+//! Rows with zeros of both signs, subnormals, numbers at the end of fp16 and constants, a kind for every 16
+//! channels and 16 tokens; if not `finite` also some infinities and NaN.
+inline void make_special(layer_rows& rows, unsigned seed, bool finite) {
+  std::mt19937 random{seed};
+  for (auto* part : {&rows.keys, &rows.values}) {
+    for (std::size_t i = 0; i < part->size(); ++i) {
+      float& x = (*part)[i];
+      auto const dim = static_cast<std::size_t>(rows.dim);
+      bool const odd = random() % 2 != 0;
+      float const sign = odd ? -1.0f : 1.0f, step = static_cast<float>(random() % 4u);
+      switch ((i % dim / 16 + i / dim / 16 * 3 + seed) % 9) {
+        case 0: x = sign * 0.0f; break;
+        case 1: x = -0.0f; break;
+        case 2: x = sign * step * 0x1p-24f; break;
+        case 3: x = sign * (65504.0f - 32.0f * step); break;
+        case 4: x = 1.5f; break;
+        case 5: x = 1000.0f + 0.5f * step; break;
+        case 6: x = !finite && random() % 64u == 0 ? sign * INFINITY : x; break;
+        case 7: x = !finite && random() % 64u == 0 ? sign * NAN : x; break;
+        default: break;
+      }
+    }
+  }
+}
+
+//! Encodes layers on both sides and compares everything.
 template <class Input, int HeadDim, int TileTokens, class Scheme>
-void check_encode(Scheme const& scheme, int heads, std::vector<int> const& lengths,
-                  device_options const& options = {}, unsigned seed = 1) {
+void check_layers(Scheme const& scheme, int heads, std::vector<int> const& lengths,
+                  std::vector<layer_rows> const& layers, device_options const& options = {}) {
   CAPTURE(scheme.name, HeadDim, TileTokens, heads, lengths);
   using encoder = device::encoder<Scheme, HeadDim, TileTokens, Input>;
   static_assert(encoder::supports() == status::ok);
-  std::vector<layer_rows> const layers = layers_of(lengths, heads, HeadDim, seed);
   auto cache = device_cache<Scheme>::make(scheme, {HeadDim, TileTokens}, heads, lengths, options);
   for (std::size_t s = 0; s < lengths.size(); ++s)
     cache.set_length(static_cast<int>(s), lengths[s]);
@@ -77,6 +101,64 @@ void check_encode(Scheme const& scheme, int heads, std::vector<int> const& lengt
     auto host = made(scheme, heads, {HeadDim, TileTokens});
     REQUIRE(host.prefill(rows.key_rows(), rows.value_rows(), rows.tokens) == status::ok);
     CHECK(cache.difference(static_cast<int>(s), host) == "");
+  }
+}
+
+//! The same with random layers of these lengths.
+template <class Input, int HeadDim, int TileTokens, class Scheme>
+void check_encode(Scheme const& scheme, int heads, std::vector<int> const& lengths,
+                  device_options const& options = {}, unsigned seed = 1) {
+  check_layers<Input, HeadDim, TileTokens>(scheme, heads, lengths, layers_of(lengths, heads, HeadDim, seed),
+                                           options);
+}
+//! And with make_special().
+template <int HeadDim, int TileTokens, class Scheme>
+void check_special(Scheme const& scheme, int heads, std::vector<int> const& lengths) {
+  for (unsigned seed = 0; seed < 9; seed += 2) {
+    auto layers = layers_of(lengths, heads, HeadDim, seed);
+    for (layer_rows& rows : layers)
+      make_special(rows, seed, true);
+    check_layers<float16, HeadDim, TileTokens>(scheme, heads, lengths, layers);
+  }
+}
+
+//! Sections of one sequence of `tiles` tiles against those of the scheme itself, because the host's cache
+//! takes no infinities and NaN. Every token is encoded.
+template <int HeadDim, int TileTokens, class Scheme>
+void check_not_finite(Scheme const& scheme, int tiles) {
+  using encoder = device::encoder<Scheme, HeadDim, TileTokens, float16>;
+  constexpr tile_shape shape{HeadDim, TileTokens};
+  int const length = tiles * TileTokens;
+  for (unsigned seed = 0; seed < 9; ++seed) {
+    CAPTURE(scheme.name, seed);
+    auto layers = layers_of({length}, 1, HeadDim, seed);
+    make_special(layers[0], seed, false);
+    auto cache = device_cache<Scheme>::make(scheme, shape, 1, {length}, {});
+    cache.set_length(0, length);
+    device_input<float16> const input(layers, {0}, length);
+    workspace work(encoder::workspace(scheme, cache.view(), length));
+    device::encode_request<float16> const request{cache.view(), input.key_rows(), input.value_rows(), length};
+    REQUIRE(encoder::encode(scheme, request, work.data(), work.size_bytes()) == cudaSuccess);
+    synchronize();
+    CHECK(cache.intact());
+    auto const compare = [&](auto const& side_scheme, side which, std::vector<float>& rows,
+                             auto const& sections) {
+      auto const bytes = static_cast<std::size_t>(side_scheme.section_bytes(which, shape));
+      for (int t = 0; t < tiles; ++t) {
+        std::vector<std::byte> expected(bytes);
+        std::byte* const section = expected.data();
+        encode_request r;
+        r.rows = rows.data() + t * TileTokens * HeadDim;
+        r.sections = &section;
+        r.heads = 1;
+        r.count = TileTokens;
+        null_tracer none;
+        side_scheme.encode(which, shape, r, none);
+        CHECK(std::memcmp(sections.section(cache.view().pages.page(0, t), 0), section, bytes) == 0);
+      }
+    };
+    compare(scheme.key, side::key, layers[0].keys, cache.view().keys);
+    compare(scheme.value, side::value, layers[0].values, cache.view().values);
   }
 }
 

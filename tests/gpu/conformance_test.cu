@@ -231,9 +231,10 @@ words floats_near_one(std::size_t n) {
   words in = random_words(n << 18, 6);
   for (std::size_t i = 0; i < in.size() - (n << 14); ++i)
     in[i] = (in[i] & 0x80FFFFFFu) | (0x3B800000u + (in[i] >> 3 & 0x04000000u));
-  for (std::uint32_t const a : {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0xFF800000u, 0x7FC00000u,
-                                0x3F800001u, 0x3F7FFFFFu, 1u, 0x7F7FFFFFu, 0xFF7FFFFFu}) {
-    for (std::uint32_t const b : {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0x7FC00000u, 0x33800000u}) {
+  for (std::uint32_t const a : {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0xFF800000u,
+                                0x7FC00000u, 0x3F800001u, 0x3F7FFFFFu, 1u, 0x7F7FFFFFu, 0xFF7FFFFFu}) {
+    for (std::uint32_t const b :
+         {0u, 0x80000000u, 0x3F800000u, 0xBF800000u, 0x7F800000u, 0x7FC00000u, 0x33800000u}) {
       in.insert(in.end(), {a, b});
       if (n == 3) in.push_back(a);
     }

@@ -108,7 +108,8 @@ struct param_image {
 
   //! The same for two fp16 planes whose patterns are the halves of `both`.
   KVCRUMB_DEVICE static void put_halves(std::byte* image, int owner, int group, std::uint32_t both) {
-    auto* const at = reinterpret_cast<std::uint16_t*>(image) + group * (vector / 2) + fragment::param_index(owner);
+    auto* const at =
+        reinterpret_cast<std::uint16_t*>(image) + group * (vector / 2) + fragment::param_index(owner);
     at[0] = static_cast<std::uint16_t>(both & 0xFFFFu);
     at[groups * vector / 2] = static_cast<std::uint16_t>(both >> 16);
   }

@@ -50,10 +50,10 @@ namespace detail {
 
 //! Blocks of 16 along p that are in one register and share the groups of their rows.
 template <class Section>
-inline constexpr int blocks_of_group = Section::spec.groups() == 1 ||
-        Section::spec.group / 16 >= Section::deal.p_fields
-    ? Section::deal.p_fields
-    : Section::spec.group / 16;
+inline constexpr int blocks_of_group =
+    Section::spec.groups() == 1 || Section::spec.group / 16 >= Section::deal.p_fields
+        ? Section::deal.p_fields
+        : Section::spec.group / 16;
 
 //! First blocks of a unit.
 template <class Section>

@@ -30,8 +30,8 @@ class pair_section {
       bool const grouped = group % 16 == 0 && (groups == 1 || (group & (group - 1)) == 0);
       bool const filled = !Isolating || !channelwise || codec_type::options.precision == arithmetic::binary16;
       return std::same_as<typename Scheme::transform_type, identity> &&
-          std::same_as<typename Scheme::layout_type, fragment> && section::bits != 3 && grouped && filled &&
-          Scheme::grouping_type::head_span(HeadDim) == 1 && (Which == side::key || !channelwise);
+             std::same_as<typename Scheme::layout_type, fragment> && section::bits != 3 && grouped &&
+             filled && Scheme::grouping_type::head_span(HeadDim) == 1 && (Which == side::key || !channelwise);
     }
   }();
 
@@ -237,7 +237,8 @@ class pair_section {
       if (groups > 1) g = tokens == TileTokens ? item / TileTokens : item / tokens;
       int const i = item - g * tokens;
       int const left = HeadDim - g * group, length = left < group ? left : group;
-      auto const* const from = reinterpret_cast<warp::word_vector<4> const*>(rows + i * row_bytes) + g * (group / 8);
+      auto const* const from =
+          reinterpret_cast<warp::word_vector<4> const*>(rows + i * row_bytes) + g * (group / 8);
       warp::half_range range;
       KVCRUMB_UNROLL
       for (int n = 0; n < group / 8; ++n) {

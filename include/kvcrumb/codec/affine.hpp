@@ -179,7 +179,8 @@ struct affine {
   }
   //! The code of 0 < t < levels, which no rule rounds above `levels`.
   KVCRUMB_API static unsigned round_to_code(float t) noexcept {
-    if constexpr (Options.round == rounding::half_even) {  // the sum has units of 1: its low bits are the code
+    if constexpr (Options.round ==
+                  rounding::half_even) {  // the sum has units of 1: its low bits are the code
       return float_bits(add_rn(t, 12582912.0f)) & 0xFFu;
     } else if constexpr (Options.round == rounding::half_up) {
       return static_cast<unsigned>(round_half_up(t));

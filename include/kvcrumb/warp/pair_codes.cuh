@@ -66,7 +66,7 @@ struct half_codes {
   //! affine::fit: what is stored of a group, the scale in the low half, and its factors. The quotient by the
   //! number of levels is again a product, and being odd that number leaves no ties among subnormals either.
   KVCRUMB_DEVICE static std::uint32_t fit(range_statistics const& s, factors& f) {
-    float const low = add_rn(s.low, 0.0f), range = sub_rn(s.high, low);
+    float const low = add_rn(s.low, 0.0f), range = add_rn(sub_rn(s.high, low), 0.0f);  // no -0
     float const limited = ptx::low_half(ptx::pack_half2(lesser(range, max_finite<float16>), 0.0f));
     constexpr float part = 1.0f / static_cast<float>((1 << Bits) - 1);
     std::uint32_t const stored = ptx::pack_half2(mul_rn(limited, part), low);
@@ -79,9 +79,8 @@ struct half_codes {
   template <class Codec>
   KVCRUMB_DEVICE static std::uint32_t encode(Codec const&, std::uint32_t x, factors a, factors b) {
     std::uint32_t const above = ptx::subtract_half2(x, ptx::pack_half2(a.offset, b.offset));
-    std::uint32_t const t =
-        ptx::pack_half2(ptx::multiply_saturated(ptx::low_half(above), a.inverse),
-                        ptx::multiply_saturated(ptx::high_half(above), b.inverse));
+    std::uint32_t const t = ptx::pack_half2(ptx::multiply_saturated(ptx::low_half(above), a.inverse),
+                                            ptx::multiply_saturated(ptx::high_half(above), b.inverse));
     return ptx::fma_half2(ptx::min_half2(t, top), one + power, units);
   }
 };
@@ -134,9 +133,7 @@ struct plain_codes {
   };
   static constexpr std::uint32_t bias = 0;
 
-  KVCRUMB_DEVICE static factors of(group_params const& p) {
-    return {{p.value[0], p.value[1]}, p.work, 0.0f};
-  }
+  KVCRUMB_DEVICE static factors of(group_params const& p) { return {{p.value[0], p.value[1]}, p.work, 0.0f}; }
   template <class Codec>
   KVCRUMB_DEVICE static std::uint32_t encode(Codec const& codec, std::uint32_t x, factors a, factors b) {
     group_params const low{{a.value[0], a.value[1]}, a.work}, high{{b.value[0], b.value[1]}, b.work};
@@ -158,8 +155,7 @@ struct pair_codes_of<affine<Bits, Param, Options>> {
   static constexpr bool halves = Options.precision == arithmetic::binary16;
   using type = std::conditional_t<
       short_form && halves && Options.zero == zero_form::minimum && Options.floor == scale_floor::none,
-      half_codes<Bits>,
-      std::conditional_t<short_form && !halves, float_codes<Bits, Options>, plain_codes>>;
+      half_codes<Bits>, std::conditional_t<short_form && !halves, float_codes<Bits, Options>, plain_codes>>;
 };
 template <class Codec>
 using pair_codes = typename pair_codes_of<Codec>::type;

@@ -206,7 +206,9 @@ inline std::uint32_t fma_half2(std::uint32_t a, std::uint32_t b, std::uint32_t c
     return double_to_half(std::isfinite(sum) ? std::bit_cast<double>(bits) : sum);
   });
 }
-inline std::uint32_t half_order(std::uint32_t h) { return (h & 0x8000u) != 0 ? 0x8000u - (h & 0x7FFFu) - 1u : h + 0x8000u; }
+inline std::uint32_t half_order(std::uint32_t h) {
+  return (h & 0x8000u) != 0 ? 0x8000u - (h & 0x7FFFu) - 1u : h + 0x8000u;
+}
 inline bool half_is_nan(std::uint32_t h) { return (h & 0x7FFFu) > 0x7C00u; }
 inline std::uint32_t min_half2(std::uint32_t a, std::uint32_t b) {
   return each_half([&](std::uint32_t s) {
