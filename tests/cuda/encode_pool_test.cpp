@@ -44,6 +44,9 @@ TEST_CASE("encode: isolated tokens leave the statistics of their groups") {
   check_encode<float16, 64, 32>(traced<affine<3>, 8, l1_score, hadamard<>>{.isolate = {.capacity = 20}}, 1,
                                 {100});
   check_encode<float16, 64, 32>(traced<affine<2>, 8, l1_score>{.isolate = {.capacity = 40}}, 1, {64});
+  // More than a block lists, and more than its threads keep in registers.
+  check_encode<float16, 64, 32>(traced<affine<2>, 8, l1_score>{.isolate = {.capacity = 70}}, 1, {100});
+  check_encode<float16, 64, 128>(traced<affine<2>, 32, negated<l1_score>>{.isolate = {.capacity = 2}}, 1, {8400});
   using across = composed<nf4<>, per_token<256, head_crossing::across_heads>>;
   check_encode<float16, 64, 32>(kv_scheme<across, across, token_pool<>>{.isolate = {.capacity = 5}}, 6, {50});
 }

@@ -45,16 +45,36 @@ __global__ void __launch_bounds__(Config::threads)
 
 inline constexpr int select_threads = 512;
 
+namespace detail {
+
+//! Order of `precedes` as a number; scores are no NaN.
+KVCRUMB_DEVICE std::uint64_t order_of(float score, int i) {
+  auto const key =
+      static_cast<std::uint32_t>(kvcrumb::detail::ordered_key(add_rn(score, 0.0f))) ^ 0x80000000u;
+  return static_cast<std::uint64_t>(key) << 32 | static_cast<std::uint32_t>(i);
+}
+KVCRUMB_DEVICE std::uint64_t least_of_lanes(std::uint64_t x) {
+  KVCRUMB_UNROLL
+  for (int n = 1; n < 32; n *= 2) {
+    std::uint64_t const other = __shfl_xor_sync(~0u, x, n);
+    if (other < x) x = other;
+  }
+  return x;
+}
+
+}  // namespace detail
+
 //! One-shot selection: the `capacity` first tokens in the order of `precedes`. Positions and scores go to the
 //! pools in ascending positions; also sets the counts of both pools. One block per sequence and deciding
-//! head. Cost: capacity + 1 passes over the scores.
+//! head. Cost: capacity passes over the scores, of which each thread keeps the first 16 in registers.
 template <class Input>
 __global__ void __launch_bounds__(select_threads)
     select_kernel(__grid_constant__ block::encode_arguments<Input> const a, bool joint) {
-  constexpr int warps = select_threads / 32;
+  constexpr int warps = select_threads / 32, kept = 16, listed = 64;
+  constexpr std::uint64_t none = ~std::uint64_t{0};
   struct shared {
-    float score[warps];
-    std::int32_t position[warps], index[warps];
+    std::uint64_t least[warps];
+    std::int32_t list[listed];
     block::scan_storage scan;
   };
   KVCRUMB_SHARED(shared, storage);
@@ -68,40 +88,58 @@ __global__ void __launch_bounds__(select_threads)
   batch_isolated const& pool = a.cache.pool;
   int const count = pool.capacity < parts.slots ? pool.capacity : parts.slots;
 
-  block::indexed_token bound{{}, -1};  // the last token that was chosen
+  std::uint64_t mine[kept];
+  KVCRUMB_UNROLL
+  for (int j = 0; j < kept; ++j) {
+    int const i = thread + j * select_threads;
+    mine[j] = i < parts.slots ? detail::order_of(scores[i], i) : none;
+  }
+  std::uint64_t next = 0;  // behind the last token that was chosen
   for (int n = 0; n < count; ++n) {
-    block::indexed_token best{{}, -1};
-    for (int i = thread; i < parts.slots; i += select_threads) {
-      scored_token const t{scores[i], i};
-      if (n == 0 || precedes(bound.token, t)) best.offer(t, i);
+    std::uint64_t best = none;
+    KVCRUMB_UNROLL
+    for (int j = 0; j < kept; ++j) {
+      if (mine[j] >= next && mine[j] < best) best = mine[j];
     }
-    best.join_lanes();
-    if (lane == 0) {
-      storage.score[warp] = best.token.score;
-      storage.position[warp] = static_cast<std::int32_t>(best.token.position);
-      storage.index[warp] = best.index;
+    for (int i = thread + kept * select_threads; i < parts.slots; i += select_threads) {
+      std::uint64_t const t = detail::order_of(scores[i], i);
+      if (t >= next && t < best) best = t;
     }
+    best = detail::least_of_lanes(best);
+    if (lane == 0) storage.least[warp] = best;
     __syncthreads();
-    best = {{}, -1};
-    if (lane < warps) best = {{storage.score[lane], storage.position[lane]}, storage.index[lane]};
-    best.join_lanes();
-    bound = best;
+    best = detail::least_of_lanes(lane < warps ? storage.least[lane] : none);
+    next = best + 1;
+    if (thread == 0 && n < listed) storage.list[n] = static_cast<std::int32_t>(best & 0x7FFFFFFFu);
     __syncthreads();
   }
-  std::int64_t before = 0;
-  for (int first = 0; count > 0 && first < parts.slots; first += select_threads) {
-    int const i = first + thread;
-    bool const chosen = i < parts.slots && !precedes(bound.token, {scores[i < parts.slots ? i : 0], i});
-    std::int64_t sum = 0;
-    std::int64_t const at =
-        before + block::exclusive_scan<select_threads>(storage.scan, std::int64_t{chosen ? 1 : 0}, sum);
-    for (int h = head; chosen && h < end; ++h) {
+  auto const store = [&](std::int64_t at, int i) {
+    for (int h = head; h < end; ++h) {
       std::int64_t const entry =
           (static_cast<std::int64_t>(sequence) * a.cache.kv_heads + h) * pool.capacity + at;
       pool.positions[entry] = parts.sinks + i;
       pool.scores[entry] = scores[i];
     }
-    before += sum;
+  };
+  if (count <= listed) {
+    if (thread < count) {
+      int const i = storage.list[thread];
+      int at = 0;
+      for (int n = 0; n < count; ++n)
+        at += storage.list[n] < i ? 1 : 0;
+      store(at, i);
+    }
+  } else {
+    std::int64_t before = 0;
+    for (int first = 0; first < parts.slots; first += select_threads) {
+      int const i = first + thread;
+      bool const chosen = i < parts.slots && detail::order_of(scores[i], i) < next;
+      std::int64_t sum = 0;
+      std::int64_t const at =
+          before + block::exclusive_scan<select_threads>(storage.scan, std::int64_t{chosen ? 1 : 0}, sum);
+      if (chosen) store(at, i);
+      before += sum;
+    }
   }
   for (int h = head + thread; h < end; h += select_threads) {
     std::int64_t const at = static_cast<std::int64_t>(sequence) * a.cache.kv_heads + h;
