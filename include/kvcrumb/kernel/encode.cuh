@@ -13,6 +13,15 @@ inline constexpr int rows_per_block = 64;
 
 namespace detail {
 
+//! index = outer * parts + inner, by one division without signs: every thread of a short kernel does it.
+struct place {
+  int outer, inner;
+  KVCRUMB_DEVICE static place of(unsigned index, int parts) {
+    unsigned const outer = index / static_cast<unsigned>(parts);
+    return {static_cast<int>(outer), static_cast<int>(index - outer * static_cast<unsigned>(parts))};
+  }
+};
+
 //! Length of a sequence, within the bounds of the launch.
 template <class Arguments>
 KVCRUMB_DEVICE batch_cache::parts encode_parts(Arguments const& a, int sequence) {
@@ -32,9 +41,9 @@ __global__ void __launch_bounds__(Config::threads)
   int const blocks = (a.max_slots + rows_per_block - 1) / rows_per_block;
   bool const joint = scheme.isolate.across == pool_scope::per_layer;
   int const deciding = joint ? 1 : a.cache.kv_heads;
-  int const part = static_cast<int>(blockIdx.x) % blocks, segment = static_cast<int>(blockIdx.x) / blocks;
-  int const sequence = segment / deciding, head = segment % deciding,
-            end = joint ? a.cache.kv_heads : head + 1;
+  auto const [segment, part] = detail::place::of(blockIdx.x, blocks);
+  auto const [sequence, head] = detail::place::of(static_cast<unsigned>(segment), deciding);
+  int const end = joint ? a.cache.kv_heads : head + 1;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   auto const keys = a.input(a.keys, sequence, parts.sinks);
   int const last = (part + 1) * rows_per_block < parts.slots ? (part + 1) * rows_per_block : parts.slots;
@@ -154,8 +163,8 @@ template <class Config>
 __global__ void __launch_bounds__(Config::threads)
     exact_kernel(__grid_constant__ block::encode_arguments<typename Config::input_type> const a, int blocks) {
   constexpr int head_dim = Config::head_dim;
-  int const part = static_cast<int>(blockIdx.x) % blocks, segment = static_cast<int>(blockIdx.x) / blocks;
-  int const sequence = segment / a.cache.kv_heads, head = segment % a.cache.kv_heads;
+  auto const [segment, part] = detail::place::of(blockIdx.x, blocks);
+  auto const [sequence, head] = detail::place::of(static_cast<unsigned>(segment), a.cache.kv_heads);
   int const lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   if (part == 0 && head == 0 && threadIdx.x == 0 && a.cache.encoded != nullptr)
@@ -187,9 +196,8 @@ __global__ void __launch_bounds__(Config::threads)
   KVCRUMB_SHARED(flag_array, flags);
   int const tiles = (a.max_slots + tile_tokens - 1) / tile_tokens, heads = a.cache.kv_heads;
   bool const values = blockIdx.x % 2 != 0;
-  int const tile = static_cast<int>(blockIdx.x / 2) % tiles,
-            segment = static_cast<int>(blockIdx.x / 2) / tiles;
-  int const sequence = segment / heads, head = segment % heads;
+  auto const [segment, tile] = detail::place::of(blockIdx.x / 2, tiles);
+  auto const [sequence, head] = detail::place::of(static_cast<unsigned>(segment), heads);
   batch_cache::parts const parts = detail::encode_parts(a, sequence);
   int const begin = tile * tile_tokens;
   if (begin >= parts.slots) return;
