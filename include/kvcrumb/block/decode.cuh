@@ -61,7 +61,7 @@ class decode {
   KVCRUMB_DEVICE void tiles(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                             int column_block, sequence_work const& w, int first, int end, PlaceOf place_of) {
     query_rows<Config> fetched;
-    fetched.fetch(a, sequence, head, column_block);
+    if constexpr (column_tiles == 1) fetched.fetch(a, sequence, head, column_block);
     warp::query_of<blob, column_tiles> q;
     auto const key_levels = warp::make_levels(scheme.key.codec);
     auto const value_levels = warp::make_levels(scheme.value.codec);
@@ -72,10 +72,13 @@ class decode {
     for (;;) {
       ring_.start(sequence, head, first + warp_, end);
       if (bias != 0.0f) {  // the first tiles are on their way while the query is made ready
+        if constexpr (column_tiles > 1)
+          fetched.fetch(a, sequence, head, column_block);  // no registers before
         store_query_columns<query_form::operand>(storage_.query, fetched, a, scheme, head, column_block,
                                                  w.length);
         __syncthreads();
         q.load(ptx::shared_address(storage_.query.fp16), lane_);
+        fetched = {};  // needs no registers in a second pass
       }
       state.clear();
       for (int tile = first + warp_; tile < end; tile += warps) {
