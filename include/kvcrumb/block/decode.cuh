@@ -60,8 +60,6 @@ class decode {
   template <class Arguments, class PlaceOf>
   KVCRUMB_DEVICE void tiles(Arguments const& a, scheme_type const& scheme, int sequence, int head,
                             int column_block, sequence_work const& w, int first, int end, PlaceOf place_of) {
-    query_rows<Config> fetched;
-    if constexpr (column_tiles == 1) fetched.fetch(a, sequence, head, column_block);
     warp::query_of<blob, column_tiles> q;
     auto const key_levels = warp::make_levels(scheme.key.codec);
     auto const value_levels = warp::make_levels(scheme.value.codec);
@@ -70,15 +68,14 @@ class decode {
     warp::column_state<blob::dim_blocks, column_tiles> state;
     float bias = warp::weight_bias;
     for (;;) {
+      query_rows<Config> fetched;
+      if (bias != 0.0f) fetched.fetch(a, sequence, head, column_block);
       ring_.start(sequence, head, first + warp_, end);
       if (bias != 0.0f) {  // the first tiles are on their way while the query is made ready
-        if constexpr (column_tiles > 1)
-          fetched.fetch(a, sequence, head, column_block);  // no registers before
         store_query_columns<query_form::operand>(storage_.query, fetched, a, scheme, head, column_block,
                                                  w.length);
         __syncthreads();
         q.load(ptx::shared_address(storage_.query.fp16), lane_);
-        fetched = {};  // needs no registers in a second pass
       }
       state.clear();
       for (int tile = first + warp_; tile < end; tile += warps) {
@@ -117,9 +114,9 @@ class decode {
   }
 
   //! All exact rows of a segment: sinks, pools, tail.
-  template <class Arguments>
+  template <class Arguments, class PlaceOf>
   KVCRUMB_DEVICE void exact_rows(Arguments const& a, scheme_type const& scheme, int sequence, int head,
-                                 int column_block, sequence_work const& w, result_place const& place) {
+                                 int column_block, sequence_work const& w, PlaceOf place_of) {
     query_rows<Config> fetched;
     fetched.fetch(a, sequence, head, column_block);
     store_query_columns<query_form::rows>(storage_.query, fetched, a, scheme, head, column_block, w.length);
@@ -153,7 +150,7 @@ class decode {
       outputs_[(warp_ * columns + column) * head_dim + channel] = x * (1.0f / 256.0f);
     });
     publish(exact.state, 1.0f / 256.0f);
-    merge(a, scheme, place);
+    merge(a, scheme, place_of());
   }
 
  private:
