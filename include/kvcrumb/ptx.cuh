@@ -106,8 +106,7 @@ KVCRUMB_DEVICE void bulk_copy(std::uint32_t to, void const* from, int bytes, std
       : "memory");
 #endif
 }
-//! True in one lane of a converged warp. What only that lane does needs no loop over lanes in the machine
-//! code of bulk copies, whose operands are uniform registers.
+//! True in one lane of a converged warp: bulk copies of that lane need no loop over lanes in machine code.
 KVCRUMB_DEVICE bool elect_one() {
 #if __CUDA_ARCH__ >= 900
   std::uint32_t elected;
@@ -271,6 +270,11 @@ KVCRUMB_DEVICE void release_dependents() {
 #endif
 }
 
+//! x, of which the compiler knows nothing: what follows from it is computed here and not before.
+KVCRUMB_DEVICE int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
 #elif defined(KVCRUMB_SIMT)
 
 using simt::add_saturated, simt::async_proxy_fence, simt::barrier_expect, simt::barrier_init,
@@ -282,7 +286,7 @@ using simt::add_saturated, simt::async_proxy_fence, simt::barrier_expect, simt::
     simt::permute_bytes, simt::reciprocal_approximate, simt::release_dependents, simt::shared_address,
     simt::store_shared_16, simt::store_shared_32, simt::subtract_half2, simt::transpose_8x8,
     simt::wait_for_dependencies;
-
+inline int opaque(int x) { return x; }
 inline void multiply(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
                      std::uint32_t b0, std::uint32_t b1) {
   c[0] = c[1] = c[2] = c[3] = 0.0f;

@@ -114,31 +114,32 @@ class decode {
   }
 
   //! All exact rows of a segment: sinks, pools, tail.
-  template <class Arguments, class PlaceOf>
+  template <class Arguments>
   KVCRUMB_DEVICE void exact_rows(Arguments const& a, scheme_type const& scheme, int sequence, int head,
-                                 int column_block, sequence_work const& w, PlaceOf place_of) {
+                                 int column_block, sequence_work const& w, result_place const& place) {
     query_rows<Config> fetched;
     fetched.fetch(a, sequence, head, column_block);
     store_query_columns<query_form::rows>(storage_.query, fetched, a, scheme, head, column_block, w.length);
     __syncthreads();
     float scale[column_tiles][2];
-    int newest[column_tiles][2], oldest[column_tiles][2];
+    int newest[column_tiles][2];
     load_columns(storage_.query.scale, scale);
     load_columns(storage_.query.newest, newest);
-    KVCRUMB_UNROLL
-    for (int n = 0; n < column_tiles; ++n) {
-      KVCRUMB_UNROLL
-      for (int i = 0; i < 2; ++i)
-        oldest[n][i] = a.window > 0 ? newest[n][i] - a.window + 1 : 0;
-    }
     std::uint32_t const rows = ptx::shared_address(storage_.query.fp16);
     warp::exact_attention<head_dim, column_tiles> exact;
     exact.state.clear();
     int turn = warp_;  // blocks of 16 rows of all lists are dealt to the warps in turn
     for (int kind = 0; kind < 4; ++kind) {
-      warp::exact_list const list = exact_list(a.cache, kind, sequence, head, w);
+      warp::exact_list const list = exact_list(a.cache, kind, ptx::opaque(sequence), head, w);
       for (int begin = 0; begin < list.count; begin += 16, --turn) {
         if (turn == 0) {
+          int oldest[column_tiles][2];
+          KVCRUMB_UNROLL
+          for (int n = 0; n < column_tiles; ++n) {
+            KVCRUMB_UNROLL
+            for (int i = 0; i < 2; ++i)
+              oldest[n][i] = a.window > 0 ? ptx::opaque(newest[n][i]) - a.window + 1 : 0;
+          }
           exact.add(list, begin, rows, scale, oldest, newest, a.soft_cap, warp::weight_bias, lane_);
           turn = warps;
         }
@@ -150,7 +151,7 @@ class decode {
       outputs_[(warp_ * columns + column) * head_dim + channel] = x * (1.0f / 256.0f);
     });
     publish(exact.state, 1.0f / 256.0f);
-    merge(a, scheme, place_of());
+    merge(a, scheme, place);
   }
 
  private:

@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(Config::threads, Config::resident_blocks)
     }
     if (item.exact) {
       worker.exact_rows(a, scheme, item.sequence, head, column_block, w,
-                        [&] { return place_of(false, a.exact_partials, exact_slot()); });
+                        place_of(false, a.exact_partials, exact_slot()));
     }
     __syncthreads();  // all have read the item
   }
